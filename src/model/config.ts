@@ -1,0 +1,90 @@
+import type { Activation } from '../program/ops/activation.ts';
+import type { Pooling } from '../program/ops/pool.ts';
+import type { Weight, WeightSpec } from '../tensor/codec.ts';
+
+/** What a layer's attention sees. `local` keeps keys from q − left to q + right. */
+export type AttentionSpec =
+  | { readonly kind: 'dense' }
+  | { readonly kind: 'local'; readonly left: number; readonly right: number };
+
+export interface LayerSpec {
+  /** Width of the layer's input and output; they differ in Universal Sentence Encoder's first layer. */
+  readonly inputSize: number;
+  readonly outputSize: number;
+  readonly heads: number;
+  readonly headSize: number;
+  readonly feedForwardSize: number;
+  readonly activation: Exclude<Activation, 'none'>;
+  readonly attention: AttentionSpec;
+}
+
+export type HeadSpec =
+  /** Pooled rows, an optional dense layer (`head.dense`) with tanh, then optional L2 normalisation. */
+  | {
+      readonly kind: 'embedding';
+      readonly pooling: Pooling;
+      readonly dense: boolean;
+      readonly normalize: boolean;
+    }
+  /** First row → optional `head.pooler` with `poolerActivation` → `head.classifier` → softmax. */
+  | {
+      readonly kind: 'classification';
+      readonly labels: readonly string[];
+      readonly poolerActivation: Activation | null;
+    }
+  /** Picked rows → `head.transform`, activation, `head.norm` → product with the word embedding + `head.bias`. */
+  | { readonly kind: 'maskedToken'; readonly activation: Activation };
+
+/** A transformer encoder. Weights are named as in `model/names.ts`, whatever file they came from. */
+export interface EncoderConfig {
+  readonly architecture: 'bert' | 'distilbert' | 'use-lite';
+  readonly vocabularySize: number;
+  readonly embeddingSize: number;
+  /** Longest sequence, special tokens included. */
+  readonly maxLength: number;
+  /** Rows of the position table. With `tilePositions`, lengths beyond it wrap round (for speed and memory only). */
+  readonly positions: number;
+  readonly tilePositions: boolean;
+  readonly tokenTypes: number;
+  readonly wordScale: number;
+  readonly embeddingNorm: boolean;
+  /** LayerNorm after each residual sum (BERT) or before each block (Universal Sentence Encoder). */
+  readonly norm: 'post' | 'pre';
+  readonly epsilon: number;
+  readonly layers: readonly LayerSpec[];
+  readonly head: HeadSpec;
+}
+
+/** How text becomes token ids: enough to rebuild the tokenizer anywhere. */
+export type TokenizerSpec =
+  | { readonly kind: 'huggingface'; readonly tokenizer: unknown; readonly config: unknown }
+  | {
+      readonly kind: 'unigram';
+      readonly vocabulary: readonly (readonly [piece: string, score: number])[];
+      readonly reserved: number;
+    };
+
+/** Weights by name. `read` may be asked in any order and gives a fresh or shared, never to be written, Weight. */
+export interface WeightStore {
+  readonly specs: ReadonlyMap<string, WeightSpec>;
+  read(name: string): Promise<Weight>;
+  /** Pieces of every weight in file order, for one-pass loading; without it `read` is used. */
+  stream?(signal?: AbortSignal): AsyncIterable<WeightPiece>;
+  close?(): Promise<void>;
+}
+
+/** Bytes `offset …` of one weight, as laid out in `tensor/codec`. Valid until the next piece is asked for. */
+export interface WeightPiece {
+  readonly name: string;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface Model {
+  readonly config: EncoderConfig;
+  readonly tokenizer: TokenizerSpec | null;
+  readonly weights: WeightStore;
+  /** Recipe steps already applied, and where the model came from; both travel in the artifact. */
+  readonly recipe: readonly unknown[];
+  readonly provenance: Readonly<Record<string, unknown>>;
+}

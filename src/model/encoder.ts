@@ -1,0 +1,130 @@
+import { and, constant, ge, key, le, type MaskExpression, query, sub } from '../program/mask/expression.ts';
+import { attention } from '../program/ops/attention.ts';
+import { embedding } from '../program/ops/embedding.ts';
+import { layerNorm } from '../program/ops/layer-norm.ts';
+import { type LinearOptions, linear } from '../program/ops/linear.ts';
+import { l2Normalize, softmax } from '../program/ops/normalize.ts';
+import { pool } from '../program/ops/pool.ts';
+import { selectRows } from '../program/ops/select-rows.ts';
+import type { Program, Value } from '../program/program.ts';
+import { type Tracer, trace } from '../program/trace.ts';
+import type { WeightSpec } from '../tensor/codec.ts';
+import { symbol } from '../tensor/dim.ts';
+import type { AttentionSpec, EncoderConfig, HeadSpec, LayerSpec } from './config.ts';
+import { names } from './names.ts';
+
+/** The mask of an attention: which (query, key) pairs meet; null means all. */
+export function maskOf(spec: AttentionSpec): MaskExpression | null {
+  if (spec.kind === 'dense') return null;
+  const distance = sub(key, query);
+  return and(ge(distance, constant(-spec.left)), le(distance, constant(spec.right)));
+}
+
+/** Traces an encoder with its head. Inputs: `ids [B, N]`, `types [B, N]` where it has token types, `lengths [B]`, `rows [B, P]` for masked tokens. */
+export function traceEncoder(config: EncoderConfig, weights: ReadonlyMap<string, WeightSpec>): Program {
+  return trace(weights, (t) => {
+    const [B, N] = [symbol('B'), symbol('N')];
+    const ids = t.input('ids', 'int32', [B, N]);
+    const lengths = t.input('lengths', 'int32', [B]);
+    const types = config.tokenTypes > 0 ? t.input('types', 'int32', [B, N]) : null;
+    let x = t.stage('embedding', () => embed(t, config, ids, types)); // [B, N, C]
+    config.layers.forEach((layer, i) => {
+      x = t.stage(`layer ${i}`, () => encoderLayer(t, config, layer, i, x, lengths));
+    });
+    t.output(t.stage('head', () => head(t, config, config.head, x, lengths)));
+  });
+}
+
+const dense = (
+  t: Tracer,
+  x: Value,
+  name: string,
+  shape: [number, number],
+  options: LinearOptions = {},
+): Value =>
+  linear(t, x, [t.parameter(`${name}.weight`, shape)], [t.parameter(`${name}.bias`, [shape[0]])], options);
+
+const norm = (t: Tracer, x: Value, name: string, size: number, epsilon: number): Value =>
+  layerNorm(t, x, t.parameter(`${name}.scale`, [size]), t.parameter(`${name}.bias`, [size]), epsilon);
+
+function embed(t: Tracer, config: EncoderConfig, ids: Value, types: Value | null): Value {
+  const C = config.embeddingSize;
+  const x = embedding(
+    t,
+    ids,
+    types,
+    {
+      word: t.parameter(names.word, [config.vocabularySize, C]),
+      position: config.positions > 0 ? t.parameter(names.position, [config.positions, C]) : undefined,
+      tokenType: types ? t.parameter(names.tokenType, [config.tokenTypes, C]) : undefined,
+    },
+    config.wordScale,
+  );
+  return config.embeddingNorm ? norm(t, x, names.embeddingNorm, C, config.epsilon) : x;
+}
+
+function encoderLayer(
+  t: Tracer,
+  config: EncoderConfig,
+  layer: LayerSpec,
+  index: number,
+  x: Value,
+  lengths: Value,
+): Value {
+  const at = names.layer(index);
+  const { inputSize: C, outputSize: O, heads, headSize, feedForwardSize: F } = layer;
+  const inner = heads * headSize;
+  const pre = config.norm === 'pre';
+  const h = pre ? norm(t, x, at.attentionNorm, C, config.epsilon) : x;
+  const parts = [at.query, at.key, at.value];
+  const qkv = linear(
+    t,
+    h,
+    parts.map((p) => t.parameter(`${p}.weight`, [inner, C])),
+    parts.map((p) => t.parameter(`${p}.bias`, [inner])),
+    { heads: { count: heads, size: headSize } },
+  ); // [3H, B, N, D′]
+  const o = attention(t, qkv, lengths, {
+    heads,
+    headSize,
+    scale: 1 / Math.sqrt(headSize),
+    mask: maskOf(layer.attention),
+  }); // [B, N, H·D]
+  const residual = C === O ? x : dense(t, x, at.residual, [O, C]);
+  let y = dense(t, o, at.output, [O, inner], { residual });
+  if (!pre) y = norm(t, y, at.attentionNorm, O, config.epsilon);
+  const g = pre ? norm(t, y, at.feedForwardNorm, O, config.epsilon) : y;
+  const up = dense(t, g, at.up, [F, O], { activation: layer.activation });
+  const down = dense(t, up, at.down, [O, F], { residual: y });
+  return pre ? down : norm(t, down, at.feedForwardNorm, O, config.epsilon);
+}
+
+function head(t: Tracer, config: EncoderConfig, spec: HeadSpec, x: Value, lengths: Value): Value {
+  const C = config.layers.at(-1)?.outputSize ?? config.embeddingSize;
+  if (spec.kind === 'embedding') {
+    let y = pool(t, x, lengths, spec.pooling); // [B, C]
+    if (spec.dense) {
+      const size = t.parameter(`${names.head.dense}.weight`).shape[0];
+      y = dense(t, y, names.head.dense, [size, C], { activation: 'tanh' });
+    }
+    return spec.normalize ? l2Normalize(t, y) : y;
+  }
+  if (spec.kind === 'classification') {
+    let y = pool(t, x, lengths, 'first');
+    if (spec.poolerActivation)
+      y = dense(t, y, names.head.pooler, [C, C], { activation: spec.poolerActivation });
+    return softmax(t, dense(t, y, names.head.classifier, [spec.labels.length, C]));
+  }
+  const picked = selectRows(t, x, t.input('rows', 'int32', [symbol('B'), symbol('P')])); // [B, P, C]
+  const transformed = dense(t, picked, names.head.transform, [C, C], { activation: spec.activation });
+  const h = norm(t, transformed, names.head.norm, C, config.epsilon);
+  return softmax(
+    t,
+    linear(
+      t,
+      h,
+      [t.parameter(names.word, [config.vocabularySize, C])],
+      [t.parameter(names.head.bias, [config.vocabularySize])],
+    ),
+  );
+}

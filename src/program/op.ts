@@ -1,0 +1,50 @@
+import type { Bindings } from '../tensor/dim.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import type { Node } from './program.ts';
+
+/** A concrete tensor of the reference backend; integers and codes are held as float64 too. */
+export interface ReferenceTensor {
+  readonly shape: readonly number[];
+  readonly data: Float64Array;
+}
+
+export interface ReferenceContext {
+  readonly inputs: readonly ReferenceTensor[];
+  /** Decoded weights; an int8 parameter has its codes in `data` and its row scales in `scales`. */
+  readonly parameters: readonly (ReferenceTensor & { readonly scales?: Float64Array })[];
+  readonly outputShapes: readonly (readonly number[])[];
+  readonly bindings: Bindings;
+  /** Codes of a quantised activation: 128 or 256. */
+  readonly levels: 128 | 256;
+}
+
+export interface Work {
+  readonly multiplyAdds: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+}
+
+/** Concrete shapes that `work` asks for. */
+export interface WorkContext {
+  readonly inputs: readonly (readonly number[])[];
+  readonly outputs: readonly (readonly number[])[];
+  readonly bindings: Bindings;
+}
+
+/** All that is known of an op kind besides its kernels: work, reference in float64, error budget of a backend. */
+export interface OpDefinition<N extends Node = Node> {
+  readonly kind: N['kind'];
+  /** Multiply-adds of one run; bytes are counted from shapes by `program/cost`. */
+  multiplyAdds(node: N, context: WorkContext): number;
+  reference(node: N, context: ReferenceContext): Float64Array[];
+  /** A backend's output y must satisfy |y − r| ≤ absolute + relative · max|r|. */
+  readonly budget: { readonly absolute: number; readonly relative: number };
+}
+
+export function shapeError(op: string, what: string, expected: string, got: string): AttenuateError {
+  return new AttenuateError(
+    'SHAPE_MISMATCH',
+    `[${op}] ${what}: expected ${expected}, got ${got}. Check the shapes that feed this op.`,
+    { op, expected, got },
+  );
+}

@@ -1,0 +1,71 @@
+import { dim, evaluateDim } from '../../tensor/dim.ts';
+import type { OpDefinition } from '../op.ts';
+import type { Node, Value } from '../program.ts';
+import type { Tracer } from '../trace.ts';
+
+export type QuantizeRowsNode = Node<'quantizeRows', Record<string, never>>;
+
+/** Columns of a quantised row: padded with the code 0 to a multiple of 16. */
+export const quantizedPitch = (columns: number): number => (columns + 15) & ~15;
+
+const memo = new WeakMap<Tracer, Map<number, readonly [Value, Value]>>();
+
+/**
+ * Dynamic affine quantisation of rows: `x ≈ scale · (code − zeroPoint)`, codes from 0 to `levels` − 1, range
+ * widened to hold 0 (Jacob et al. 2018, section 2.1). x `[…, K]` gives codes `[…, pitch]` and, for each row,
+ * `[scale, scale · zeroPoint]`. Quantising the same value twice gives the same node.
+ */
+export function quantizeRows(t: Tracer, x: Value): readonly [Value, Value] {
+  const known = memo.get(t) ?? new Map<number, readonly [Value, Value]>();
+  memo.set(t, known);
+  const before = known.get(x.id);
+  if (before) return before;
+  const lead = x.shape.slice(0, -1);
+  const pitch = quantizedPitch(evaluateDim(x.shape.at(-1)!, {}));
+  const [codes, scales] = t.emit('quantizeRows', {
+    inputs: [x],
+    parameters: [],
+    outputs: [
+      ['codes', 'quantized', [...lead, dim(pitch)]],
+      ['scales', 'float32', [...lead, dim(2)]],
+    ],
+    attributes: {},
+    rowWise: true,
+  });
+  known.set(x.id, [codes, scales]);
+  return [codes, scales];
+}
+
+/** Scale and zero point of a row, in the arithmetic of the kernels: float32, and the zero point whole. */
+export function rowQuantization(row: Float64Array, levels: number): { scale: number; zeroPoint: number } {
+  let low = 0;
+  let high = 0;
+  for (const x of row) {
+    if (x < low) low = x;
+    if (x > high) high = x;
+  }
+  const scale = Math.max(Math.fround(Math.fround(high - low) / (levels - 1)), 1e-30);
+  return { scale, zeroPoint: Math.max(0, Math.min(levels - 1, Math.round(-low / scale))) };
+}
+
+export const quantizeRowsOp: OpDefinition<QuantizeRowsNode> = {
+  kind: 'quantizeRows',
+  // A code may differ by one where x falls between two codes; scales agree to float32 rounding.
+  budget: { absolute: 1.0001, relative: 1e-6 },
+  multiplyAdds: (_node, { inputs }) => inputs[0].reduce((a, b) => a * b, 1) * 2,
+  reference(_node, { inputs, outputShapes, levels }) {
+    const K = inputs[0].shape.at(-1)!;
+    const pitch = outputShapes[0].at(-1)!;
+    const M = inputs[0].data.length / K;
+    const codes = new Float64Array(M * pitch);
+    const scales = new Float64Array(M * 2);
+    for (let m = 0; m < M; m++) {
+      const row = inputs[0].data.subarray(m * K, (m + 1) * K);
+      const { scale, zeroPoint } = rowQuantization(row, levels);
+      for (let k = 0; k < K; k++)
+        codes[m * pitch + k] = Math.max(0, Math.min(levels - 1, Math.round(row[k] / scale) + zeroPoint));
+      scales.set([scale, scale * zeroPoint], 2 * m);
+    }
+    return [codes, scales];
+  },
+};

@@ -1,0 +1,26 @@
+import type { OpDefinition } from '../op.ts';
+import { activationOp } from './activation.ts';
+import { attentionOp } from './attention.ts';
+import { embeddingOp } from './embedding.ts';
+import { layerNormOp } from './layer-norm.ts';
+import { linearOp } from './linear.ts';
+import { l2NormalizeOp, softmaxOp } from './normalize.ts';
+import { poolOp } from './pool.ts';
+import { quantizeRowsOp } from './quantize-rows.ts';
+import { selectRowsOp } from './select-rows.ts';
+
+/** Every op kind. The runtime never imports this: op functions alone are enough to trace and to run. */
+export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
+  [
+    activationOp,
+    attentionOp,
+    embeddingOp,
+    l2NormalizeOp,
+    layerNormOp,
+    linearOp,
+    poolOp,
+    quantizeRowsOp,
+    selectRowsOp,
+    softmaxOp,
+  ].map((op) => [op.kind, op as unknown as OpDefinition]),
+);

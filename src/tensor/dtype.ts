@@ -1,0 +1,15 @@
+/**
+ * Element types of the values that a Program computes. `quantized` is one 8-bit activation code, stored in one
+ * or two bytes: which of the two is the backend's choice (see `ActivationFormat`).
+ */
+export type DType = 'float32' | 'int32' | 'quantized';
+
+/** How a backend stores dynamically quantised activations: `levels` codes (128 or 256) of `bytes` bytes each. */
+export interface ActivationFormat {
+  readonly levels: 128 | 256;
+  readonly bytes: 1 | 2;
+}
+
+export function byteWidth(dtype: DType, activation: ActivationFormat): number {
+  return dtype === 'quantized' ? activation.bytes : 4;
+}
