@@ -48,6 +48,7 @@ describe('scanImports', () => {
       `// import './a.ts';`,
       `/* import './b.ts'; */`,
       `const s = "import './c.ts'";`,
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: the scanned source holds a template of its own
       'const t = `import "./d.ts" ${`${1}import "./e.ts"`} import "./f.ts"`;',
       `const r = /import '.\\/g.ts'/;`,
       `const h = a / b; import './h.ts'; const i = c / d;`,
