@@ -1,0 +1,31 @@
+import { load } from '../../../src/runtime/browser.ts';
+
+export interface Job {
+  readonly model: string;
+  readonly threads: number;
+  readonly inWorker: boolean;
+  readonly texts: readonly string[];
+}
+
+export interface Done {
+  readonly isolated: boolean;
+  readonly threads: number;
+  readonly fallbacks: readonly string[];
+  readonly embeddings: readonly (readonly number[])[];
+  readonly memoryAfterDispose: number;
+}
+
+/** What an application does, in a page or in a worker of its own. */
+export async function embed({ model: url, threads, texts }: Job): Promise<Done> {
+  const model = await load(url, { threads });
+  const rows = await model.embed(texts);
+  const { info } = model;
+  model.dispose();
+  return {
+    isolated: globalThis.crossOriginIsolated,
+    threads: info.threads,
+    fallbacks: info.fallbacks,
+    embeddings: rows.map((row) => [...row]),
+    memoryAfterDispose: model.memoryBytes(),
+  };
+}
