@@ -38,7 +38,10 @@ export async function serve(
       response.writeHead(404).end();
       return;
     }
-    response.setHeader('Content-Type', TYPES[path.split('.').at(-1)!] ?? 'application/octet-stream');
+    response.setHeader(
+      'Content-Type',
+      TYPES[path.endsWith('/') ? 'html' : path.split('.').at(-1)!] ?? 'application/octet-stream',
+    );
     response.setHeader('Content-Length', Buffer.byteLength(body));
     response.end(body);
   });
