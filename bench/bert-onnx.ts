@@ -10,6 +10,12 @@ import { OnnxGraph } from './onnx.ts';
 export const GRAPH_KINDS = ['float32', 'float32-fused', 'int8', 'int8-fused'] as const;
 export type GraphKind = (typeof GRAPH_KINDS)[number];
 
+/** Keys from q − left to q + right. */
+export interface Window {
+  readonly left: number;
+  readonly right: number;
+}
+
 interface Linear {
   readonly weight: Float32Array; // [in, out]
   readonly bias: Float32Array;
@@ -44,12 +50,25 @@ function joinColumns(parts: readonly Linear[]): Linear {
   return { weight, bias, inputs, outputs };
 }
 
+function windowMask({ left, right }: Window, n: number): Float32Array {
+  return Float32Array.from({ length: n * n }, (_, i) => {
+    const distance = (i % n) - Math.floor(i / n);
+    return distance >= -left && distance <= right ? 0 : -1e9;
+  });
+}
+
 /**
  * The encoder of a float BERT `Model` as ONNX: `input_ids [1, N]` → `last_hidden_state [1, N, C]`. It is kept to
  * what one text needs, to the peer's advantage: no mask, and the first token type added to the positions once.
- * Positions beyond the table wrap round, as `tilePositions` does.
+ * Positions beyond the table wrap round, as `tilePositions` does. With `window`, a graph of an unfused kind
+ * takes exactly `maxLength` tokens and adds the window's n×n mask to its scores: the reference for local attention.
  */
-export async function bertGraph(model: Model, kind: GraphKind, maxLength: number): Promise<Uint8Array> {
+export async function bertGraph(
+  model: Model,
+  kind: GraphKind,
+  maxLength: number,
+  window?: Window,
+): Promise<Uint8Array> {
   const { config } = model;
   if (config.norm !== 'post' || config.positions === 0)
     throw new Error(`[bench] the peers' graphs are written for BERT, got ${config.architecture}`);
@@ -116,6 +135,7 @@ export async function bertGraph(model: Model, kind: GraphKind, maxLength: number
     const erf = g.op('Erf', [g.op('Div', [y, g.scalar(Math.SQRT2)])]);
     return g.op('Mul', [g.op('Mul', [y, g.op('Add', [erf, g.scalar(1)])]), g.scalar(0.5)]);
   };
+  const mask = window && g.constant(windowMask(window, maxLength), [maxLength, maxLength]);
   const attention = (x: string, parts: readonly Linear[], heads: number, headSize: number): string => {
     if (fused) {
       const all = joinColumns(parts);
@@ -133,7 +153,8 @@ export async function bertGraph(model: Model, kind: GraphKind, maxLength: number
       g.op('Transpose', [g.op('Reshape', [y, g.integers(0, 0, heads, headSize)])], { perm });
     const [q, k, v] = parts.map((part, i) => split(linear(x, part), i === 1 ? [0, 2, 3, 1] : [0, 2, 1, 3]));
     const scores = g.op('Div', [g.op('MatMul', [q, k]), g.scalar(Math.sqrt(headSize))]);
-    const mixed = g.op('MatMul', [g.op('Softmax', [scores], { axis: -1 }), v]);
+    const masked = mask ? g.op('Add', [scores, mask]) : scores;
+    const mixed = g.op('MatMul', [g.op('Softmax', [masked], { axis: -1 }), v]);
     return g.op('Reshape', [
       g.op('Transpose', [mixed], { perm: [0, 2, 1, 3] }),
       g.integers(0, 0, heads * headSize),

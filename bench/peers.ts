@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
+import type { Model } from '../src/model/config.ts';
 import { bertGraph, type GraphKind } from './bert-onnx.ts';
 import { cosine } from './outputs.ts';
-import { interleave } from './timing.ts';
-import type { Model } from '../src/model/config.ts';
+import { type InterleaveOptions, interleave } from './timing.ts';
 
 export const PEERS = ['onnxruntime-web', 'onnxruntime-node'] as const;
 export type PeerName = (typeof PEERS)[number];
@@ -18,11 +18,7 @@ interface Session {
 interface Runtime {
   readonly env: { wasm?: { numThreads?: number }; logLevel?: string };
   readonly InferenceSession: { create(model: Uint8Array, options: object): Promise<Session> };
-  readonly Tensor: new (
-    type: string,
-    data: BigInt64Array | Float32Array,
-    dims: readonly number[],
-  ) => Tensor;
+  readonly Tensor: new (type: string, data: BigInt64Array | Float32Array, dims: readonly number[]) => Tensor;
 }
 
 export const peersInstalled = (): boolean =>
@@ -47,7 +43,12 @@ export interface Peer {
   dispose(): Promise<void>;
 }
 
-export async function openPeer(name: PeerName, graph: Uint8Array, kind: GraphKind, width: number): Promise<Peer> {
+export async function openPeer(
+  name: PeerName,
+  graph: Uint8Array,
+  kind: GraphKind,
+  width: number,
+): Promise<Peer> {
   const ort = await runtime(name);
   const session = await ort.InferenceSession.create(graph, {
     executionProviders: [name === 'onnxruntime-web' ? 'wasm' : 'cpu'],
@@ -108,6 +109,7 @@ export async function fastestPeer(
   precision: Precision,
   ids: readonly number[],
   expected: Float32Array | null,
+  timing: InterleaveOptions = {},
 ): Promise<PeerResult> {
   const open: Peer[] = [];
   const reasons: string[] = [];
@@ -129,7 +131,7 @@ export async function fastestPeer(
   if (open.length === 1) return { peer: open[0] };
   const { mediansMs } = await interleave(
     open.map((peer) => () => peer.run(ids)),
-    { blocks: 5, blockMs: 40, rounds: 1 },
+    { ...timing, blocks: Math.min(5, timing.blocks ?? 5), rounds: 1 },
   );
   const best = mediansMs.indexOf(Math.min(...mediansMs));
   for (const peer of open) if (peer !== open[best]) await peer.dispose();

@@ -7,6 +7,8 @@ export interface InterleaveOptions {
   readonly blockMs?: number;
   /** Most rounds: another one is run while the two halves of the blocks disagree. */
   readonly rounds?: number;
+  /** Least calls of a contender before its first block. */
+  readonly warmCalls?: number;
 }
 
 export interface Comparison {
@@ -26,14 +28,15 @@ const SPREAD_LIMIT = 0.1;
  */
 export async function interleave(
   contenders: readonly (() => unknown)[],
-  { blocks = 24, blockMs = 60, rounds = 3 }: InterleaveOptions = {},
+  { blocks = 24, blockMs = 60, rounds = 3, warmCalls = 2 }: InterleaveOptions = {},
 ): Promise<Comparison> {
   const repeats: number[] = [];
   for (const call of contenders) {
     // The first calls compile and tier up; what they take must not set the length of a block.
     const until = performance.now() + 4 * blockMs;
     let best = Infinity;
-    for (let i = 0; i < 2 || performance.now() < until; i++) best = Math.min(best, await time(call, 1));
+    for (let i = 0; i < warmCalls || performance.now() < until; i++)
+      best = Math.min(best, await time(call, 1));
     repeats.push(Math.max(1, Math.ceil(blockMs / best)));
   }
   for (let round = 1; ; round++) {

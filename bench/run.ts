@@ -1,0 +1,108 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { peersInstalled } from './peers.ts';
+import { type Machine, type Row, table } from './report.ts';
+import type { Subjects } from './subjects.ts';
+
+const BENCHES: Record<string, (subjects: Subjects) => Promise<Row[]>> = {
+  encoder: async (subjects) => (await import('./encoder.ts')).encoder(subjects),
+  ops: async (subjects) => (await import('./ops.ts')).ops(subjects),
+  long: async (subjects) => (await import('./long.ts')).long(subjects),
+  load: async (subjects) => (await import('./load.ts')).load(subjects),
+  size: async () => (await import('./size.ts')).size(),
+  accuracy: async (subjects) => (await import('./accuracy.ts')).accuracy(subjects),
+};
+
+const DEFAULT_MODEL = fileURLToPath(new URL('../../shared/models/all-MiniLM-L6-v2', import.meta.url));
+const USAGE = `npm run bench -- [NAME] [--json] [--model DIR]
+
+  NAME         ${Object.keys(BENCHES).join(', ')}; without a name, all of them
+  --json       print one JSON object instead of a table
+  --model DIR  Hugging Face folder of a BERT sentence encoder
+               (default: ${DEFAULT_MODEL})`;
+
+function fail(message: string): never {
+  process.stderr.write(`${message}\n`);
+  process.exit(2);
+}
+
+function readArguments(): { names: string[]; json: boolean; model: string } {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: 'boolean', default: false },
+        model: { type: 'string', default: DEFAULT_MODEL },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    if (values.help) {
+      process.stdout.write(`${USAGE}\n`);
+      process.exit(0);
+    }
+    const unknown = positionals.find((name) => !Object.hasOwn(BENCHES, name));
+    if (unknown)
+      fail(`[bench] unknown name: expected one of ${Object.keys(BENCHES).join(', ')}, got ${unknown}.`);
+    return {
+      names: positionals.length ? positionals : Object.keys(BENCHES),
+      json: values.json,
+      model: values.model,
+    };
+  } catch (error) {
+    fail(`[bench] ${(error as Error).message}\n\n${USAGE}`);
+  }
+}
+
+/** The peers are hundreds of megabytes, so that only this command ever installs them. */
+function installPeers(): Promise<void> {
+  const folder = fileURLToPath(new URL('.', import.meta.url));
+  process.stderr.write(
+    `Installing onnxruntime-web and onnxruntime-node 1.30.0 into ${folder}node_modules …\n`,
+  );
+  const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'];
+  return new Promise((resolve, reject) => {
+    const child = spawn('npm', ['install', ...flags], {
+      cwd: folder,
+      stdio: ['ignore', 2, 2],
+      shell: process.platform === 'win32',
+    });
+    child.on('error', reject);
+    child.on('close', (code) =>
+      code === 0 ? resolve() : reject(new Error(`[bench] npm install ended with ${code} in ${folder}`)),
+    );
+  });
+}
+
+async function machine(subjects: Subjects): Promise<Machine> {
+  const { ceilings } = await import('./ceiling.ts');
+  const probe = await subjects.load('int8');
+  const { dot } = probe.info;
+  probe.dispose();
+  return {
+    cpu: cpus()[0].model.trim(),
+    engine: `Node ${process.versions.node} (V8 ${process.versions.v8})`,
+    dot,
+    ceilings: await ceilings(),
+  };
+}
+
+const { names, json, model } = readArguments();
+if (!existsSync(model))
+  fail(
+    `[bench] model folder not found: expected a Hugging Face folder of a sentence encoder at ${model}. Pass --model DIR with a copy of sentence-transformers/all-MiniLM-L6-v2.`,
+  );
+if (!peersInstalled()) await installPeers();
+const { Subjects: SubjectsClass } = await import('./subjects.ts');
+const subjects = new SubjectsClass(model);
+const about = await machine(subjects);
+const rows: Row[] = [];
+for (const name of names) {
+  process.stderr.write(`${name} …\n`);
+  rows.push(...(await BENCHES[name](subjects)));
+}
+process.stdout.write(json ? `${JSON.stringify({ machine: about, rows })}\n` : `${table(about, rows)}\n`, () =>
+  process.exit(rows.some((row) => row.agrees === false || row.ours === null) ? 1 : 0),
+);

@@ -1,0 +1,85 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { applyRecipe } from '../src/compress/index.ts';
+import { openModel, writeArtifact } from '../src/format/index.ts';
+import type { Model } from '../src/model/config.ts';
+import { load, loadModel } from '../src/runtime/index.ts';
+import type { LoadOptions, TextModel } from '../src/runtime/types.ts';
+
+export type Variant = 'float32' | 'int8' | 'local-int8';
+
+const QUANTIZE = { step: 'quantize', bits: 8 } as const;
+const LOCAL = { step: 'attention', kind: 'local', left: 128, right: 128, layers: 'all' } as const;
+export const WINDOW = { left: LOCAL.left, right: LOCAL.right };
+
+const TEXT = `The harbour was quiet before dawn. A single boat came in with the tide, its lamp swinging, and two
+people on the quay waited for the rope. They had mended nets all winter and talked about prices, weather, and
+the school that would close if three more families left. Nobody wrote any of it down, but everyone remembered
+the year when the ice held until April and the ferry could not land for eleven days.`;
+
+/** What the benchmark runs: one model folder, its variants and their files, made when first asked for. */
+export class Subjects {
+  readonly folder: string;
+  readonly #models = new Map<Variant, Promise<Model>>();
+  readonly #files = new Map<string, Promise<string>>();
+  #scratch: string | undefined;
+  #words: number[] | undefined;
+
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  model(variant: Variant): Promise<Model> {
+    const known = this.#models.get(variant) ?? this.#make(variant);
+    this.#models.set(variant, known);
+    return known;
+  }
+
+  async #make(variant: Variant): Promise<Model> {
+    if (variant === 'float32') return openModel(this.folder);
+    return applyRecipe(await this.model('float32'), variant === 'int8' ? [QUANTIZE] : [LOCAL, QUANTIZE]);
+  }
+
+  async load(variant: Variant, options: LoadOptions = {}): Promise<TextModel> {
+    return loadModel(await this.model(variant), { threads: 1, ...options });
+  }
+
+  /** A file of the benchmark's own folder, written when first asked for. */
+  file(name: string, write: (path: string) => Promise<unknown>): Promise<string> {
+    const path = join(this.scratch, name);
+    const known = this.#files.get(name) ?? write(path).then(() => path);
+    this.#files.set(name, known);
+    return known;
+  }
+
+  artifact(variant: Variant): Promise<string> {
+    return this.file(`${variant}.safetensors`, async (path) =>
+      writeArtifact(await this.model(variant), path),
+    );
+  }
+
+  get scratch(): string {
+    if (!this.#scratch) {
+      const folder = mkdtempSync(join(tmpdir(), 'attenuate-bench-'));
+      this.#scratch = folder;
+      process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+    }
+    return this.#scratch;
+  }
+
+  /** Token ids of a text that is exactly `length` tokens long, special tokens included. */
+  async ids(length: number): Promise<number[]> {
+    if (!this.#words) {
+      const model = await this.load('float32');
+      this.#words = model.tokenize(TEXT);
+      model.dispose();
+    }
+    const first = this.#words[0];
+    const last = this.#words.at(-1)!;
+    const words = this.#words.slice(1, -1);
+    return [first, ...Array.from({ length: length - 2 }, (_, i) => words[i % words.length]), last];
+  }
+}
+
+export { load };
