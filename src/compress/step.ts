@@ -1,0 +1,25 @@
+import type { z } from 'zod';
+import type { Model } from '../model/config.ts';
+
+/** One step of a recipe as JSON: `step` and a variant choose the definition, the rest are its options. */
+export interface RecipeStep {
+  readonly step: string;
+  readonly [option: string]: unknown;
+}
+
+/** An ordered list of steps; JSON, so that it can be written by hand, searched and stored in an artifact. */
+export type Recipe = readonly RecipeStep[];
+
+/**
+ * A compression technique. `apply` is pure: it gives a new Model that shares what did not change, and reads
+ * weights only when the new Model's are read.
+ */
+export interface StepDefinition<Options extends RecipeStep = RecipeStep> {
+  readonly step: string;
+  /** The option that tells steps of one name apart, e.g. `kind: 'local'` of `attention`. */
+  readonly variant: { readonly option: string; readonly value: string | number };
+  readonly summary: string;
+  /** Of the whole step, strict; parsing fills in the defaults. */
+  readonly schema: z.ZodType<Options>;
+  apply(model: Model, options: Options): Model | Promise<Model>;
+}
