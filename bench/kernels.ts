@@ -1,0 +1,194 @@
+import { WasmEngine } from '../src/backend/wasm/engine.ts';
+import type { Features, Tiles } from '../src/backend/wasm/kernels/kernel.ts';
+import { and, constant, ge, key, le, query, sub } from '../src/program/mask/expression.ts';
+import type { ReferenceTensor } from '../src/program/op.ts';
+import { attention } from '../src/program/ops/attention.ts';
+import { linear, padHead } from '../src/program/ops/linear.ts';
+import { OPS } from '../src/program/ops/registry.ts';
+import type { Program } from '../src/program/program.ts';
+import { trace } from '../src/program/trace.ts';
+import { type Codec, decode, encode, rowsOf, type Weight } from '../src/tensor/codec.ts';
+import { type Bindings, evaluateDim, symbol } from '../src/tensor/dim.ts';
+
+/**
+ * How often a Program repeats its op: handing over inputs and outputs is then a small part of a run. Row
+ * quantisation is shared by the copies, so that an int8 product is timed almost alone.
+ */
+export const COPIES = 16;
+
+/** A Program of one product or one attention, `COPIES` times, with everything that a run of it needs. */
+export interface KernelCase {
+  readonly id: string;
+  readonly what: string;
+  readonly program: Program;
+  readonly bindings: Bindings;
+  readonly weights: ReadonlyMap<string, Weight>;
+  /** By name, as the Program names its inputs. */
+  readonly inputs: Readonly<Record<string, Float32Array | Int32Array>>;
+  /** Of one copy. */
+  readonly multiplyAdds: number;
+  /** The ceiling of the instructions that its inner loop uses. */
+  readonly arithmetic: 'float32' | 'int8';
+}
+
+/** Deterministic values, roughly Gaussian. */
+function random(length: number, seed: number): Float32Array {
+  let state = seed >>> 0;
+  const uniform = (): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+  return Float32Array.from({ length }, () => uniform() + uniform() + uniform() + uniform() - 2);
+}
+
+function product(rows: number, K: number, C: number, codec: Codec): KernelCase {
+  const weight = encode(
+    codec,
+    [C, K],
+    random(C * K, 1).map((x) => x / Math.sqrt(K)),
+  );
+  const bias = encode('float32', [C], random(C, 2));
+  const weights = new Map([
+    ['x.weight', weight],
+    ['x.bias', bias],
+  ]);
+  const program = trace(weights, (t) => {
+    const x = t.input('x', 'float32', [symbol('B'), symbol('N'), K]);
+    const copies = Array.from({ length: COPIES }, () =>
+      linear(t, x, [t.parameter('x.weight')], [t.parameter('x.bias')]),
+    );
+    t.output(copies.at(-1)!);
+  });
+  return {
+    id: `linear-${codec}-${rows}x${K}x${C}`,
+    what: `product [${rows}, ${K}] × [${K}, ${C}]${codec === 'int8' ? ', int8' : ''}`,
+    program,
+    bindings: { B: 1, N: rows },
+    weights,
+    inputs: { x: random(rows * K, 3) },
+    multiplyAdds: rows * K * C,
+    arithmetic: codec === 'int8' ? 'int8' : 'float32',
+  };
+}
+
+function attend(heads: number, headSize: number, n: number, window: number | null): KernelCase {
+  const pitch = padHead(headSize);
+  const distance = sub(key, query);
+  const mask = window === null ? null : and(ge(distance, constant(-window)), le(distance, constant(window)));
+  const program = trace(new Map(), (t) => {
+    const qkv = t.input('qkv', 'float32', [3 * heads, symbol('B'), symbol('N'), pitch]);
+    const lengths = t.input('lengths', 'int32', [symbol('B')]);
+    const copies = Array.from({ length: COPIES }, () =>
+      attention(t, qkv, lengths, { heads, headSize, scale: 1 / Math.sqrt(headSize), mask }),
+    );
+    t.output(copies.at(-1)!);
+  });
+  let pairs = 0;
+  for (let q = 0; q < n; q++)
+    pairs += window === null ? n : Math.min(n - 1, q + window) - Math.max(0, q - window) + 1;
+  const qkv = random(3 * heads * n * pitch, 4);
+  // Columns that only pad a head are zero, as the product before leaves them.
+  if (pitch !== headSize) for (let i = 0; i < qkv.length; i++) if (i % pitch >= headSize) qkv[i] = 0;
+  return {
+    id: `attention-${window === null ? 'dense' : `local${window}`}-h${heads}d${headSize}-n${n}`,
+    what: `attention, ${heads} heads of ${headSize}, n=${n}, ${window === null ? 'dense' : `window ±${window}`}`,
+    program,
+    bindings: { B: 1, N: n },
+    weights: new Map(),
+    inputs: { qkv, lengths: Int32Array.of(n) },
+    multiplyAdds: 2 * heads * headSize * pairs,
+    arithmetic: 'float32',
+  };
+}
+
+/** The products of MiniLM's layers, and its attention. */
+export function kernelCases(): KernelCase[] {
+  const shapes = [
+    [128, 384, 1152],
+    [128, 384, 384],
+    [128, 384, 1536],
+    [128, 1536, 384],
+    [16, 384, 1536],
+  ] as const;
+  return [
+    ...shapes.map(([rows, K, C]) => product(rows, K, C, 'float32')),
+    ...shapes.map(([rows, K, C]) => product(rows, K, C, 'int8')),
+    attend(12, 32, 128, null),
+    attend(12, 32, 1024, null),
+    attend(12, 32, 1024, 128),
+    attend(12, 64, 512, null),
+  ];
+}
+
+export interface OpenKernel {
+  /** All copies once; gives the last one's output. */
+  run(): Promise<Float32Array>;
+  dispose(): void;
+}
+
+export async function openKernel(
+  { program, bindings, weights, inputs }: KernelCase,
+  features: Features,
+  tiles: Tiles,
+): Promise<OpenKernel> {
+  const engine = await WasmEngine.create(program, weights, { features, tiles, threads: 1 });
+  const loader = engine.loader(weights);
+  for (const [name, { bytes }] of weights) loader.accept(name, 0, bytes);
+  loader.finish();
+  // The engine copies inputs by their bits.
+  const words = Object.fromEntries(
+    Object.entries(inputs).map(([name, data]) => [name, new Int32Array(data.buffer)]),
+  );
+  return {
+    run: async () => (await engine.run(bindings, words))[0],
+    dispose: () => engine.dispose(),
+  };
+}
+
+/** Whether `output` is within the last op's error budget of the float64 reference. */
+export function withinBudget(
+  { program, bindings, weights, inputs }: KernelCase,
+  output: Float32Array,
+  levels: 128 | 256,
+): boolean {
+  const values = new Map<number, ReferenceTensor>();
+  for (const value of program.inputs)
+    values.set(value.id, {
+      shape: value.shape.map((d) => evaluateDim(d, bindings)),
+      data: Float64Array.from(inputs[value.name]),
+    });
+  const wanted = program.nodes.filter(
+    ({ outputs }, i) => i === program.nodes.length - 1 || outputs.length > 1,
+  );
+  for (const node of wanted) {
+    const outputShapes = node.outputs.map(({ shape }) => shape.map((d) => evaluateDim(d, bindings)));
+    const data = OPS.get(node.kind)!.reference(node, {
+      inputs: node.inputs.map(({ id }) => values.get(id)!),
+      parameters: node.parameters.map(({ name }) => referenceParameter(weights.get(name)!)),
+      outputShapes,
+      bindings,
+      levels,
+    });
+    for (const [i, { id }] of node.outputs.entries())
+      values.set(id, { shape: outputShapes[i], data: data[i] });
+  }
+  const last = program.nodes.at(-1)!;
+  const { absolute, relative } = OPS.get(last.kind)!.budget;
+  const expected = values.get(program.outputs[0].id)!.data;
+  const largest = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  // A code of the row quantisation may fall either way: one step of it, times the largest weight, is allowed.
+  const codes = program.nodes.some(({ kind }) => kind === 'quantizeRows') ? 0.01 : 0;
+  return expected.every((x, i) => Math.abs(output[i] - x) <= absolute + (relative + codes) * largest);
+}
+
+function referenceParameter(weight: Weight): ReferenceTensor & { scales?: Float64Array } {
+  if (weight.codec !== 'int8') return { shape: weight.shape, data: Float64Array.from(decode(weight)) };
+  const count = weight.shape.reduce((a, b) => a * b, 1);
+  const { buffer, byteOffset } = weight.bytes;
+  const scales = new Float32Array(buffer, byteOffset + ((count + 3) & ~3), rowsOf(weight.shape));
+  return {
+    shape: weight.shape,
+    data: Float64Array.from(new Int8Array(buffer, byteOffset, count)),
+    scales: Float64Array.from(scales),
+  };
+}
