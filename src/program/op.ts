@@ -41,6 +41,16 @@ export interface OpDefinition<N extends Node = Node> {
   readonly budget: { readonly absolute: number; readonly relative: number };
 }
 
+/** @throws `INDEX_OUT_OF_RANGE` unless `index` is a whole number from 0 to `size` − 1 */
+export function checkIndex(op: string, what: string, index: number, size: number): void {
+  if (!Number.isInteger(index) || index < 0 || index >= size)
+    throw new AttenuateError(
+      'INDEX_OUT_OF_RANGE',
+      `[${op}] ${what} outside its table: expected 0 … ${size - 1}, got ${index}. Check what made the indices.`,
+      { op, index, size },
+    );
+}
+
 export function shapeError(op: string, what: string, expected: string, got: string): AttenuateError {
   return new AttenuateError(
     'SHAPE_MISMATCH',

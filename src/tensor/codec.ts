@@ -115,7 +115,7 @@ export function decode(weight: Weight): Float32Array {
   const n = elements(shape);
   if (codec === 'float16') return decodeFloat16(bytes);
   if (codec === 'bfloat16') return decodeBfloat16(bytes);
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
   if (codec === 'float32') return new Float32Array(aligned.buffer, aligned.byteOffset, n);
   const codes = new Int8Array(aligned.buffer, aligned.byteOffset, n);
   const scales = new Float32Array(aligned.buffer, aligned.byteOffset + ((n + 3) & ~3), rowsOf(shape));

@@ -1,10 +1,11 @@
 const scratch = new Float32Array(1);
 const bits = new Uint32Array(scratch.buffer);
 
+// Copied with the constructor: `slice` of a Node Buffer is a view.
 const halves = (bytes: Uint8Array): Uint16Array =>
   bytes.byteOffset % 2 === 0
     ? new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 1)
-    : new Uint16Array(bytes.slice().buffer);
+    : new Uint16Array(new Uint8Array(bytes).buffer);
 
 /** IEEE 754 binary16, little-endian, to floats; subnormals, infinities and NaN included. */
 export function decodeFloat16(bytes: Uint8Array): Float32Array {
@@ -50,8 +51,9 @@ export function encodeFloat16(values: Float32Array): Uint8Array {
   return new Uint8Array(out.buffer);
 }
 
-function roundEven(x: number): number {
+/** To the nearest whole number, halves to the even one. */
+export function roundEven(x: number): number {
   const floor = Math.floor(x);
   const rest = x - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }

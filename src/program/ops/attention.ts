@@ -1,4 +1,4 @@
-import { dim, evaluateDim, formatShape } from '../../tensor/dim.ts';
+import { dim, formatShape } from '../../tensor/dim.ts';
 import { evaluateMask, type MaskExpression } from '../mask/expression.ts';
 import { type OpDefinition, shapeError } from '../op.ts';
 import type { Node, Value } from '../program.ts';
@@ -39,31 +39,38 @@ export const attentionOp: OpDefinition<AttentionNode> = {
   // Dense pairs: an upper bound; `program/cost` counts the blocks that a mask keeps.
   multiplyAdds: ({ attributes }, { inputs }) =>
     2 * attributes.heads * inputs[0][1] * inputs[0][2] ** 2 * attributes.headSize,
-  reference({ attributes }, { inputs, bindings, outputShapes }) {
+  reference({ attributes }, { inputs, outputShapes }) {
     const { heads: H, headSize: D, scale, mask } = attributes;
-    const [, B, N, pitch] = inputs[0].shape;
+    const [{ data, shape }, lengths] = inputs;
+    const [, B, N, pitch] = shape;
     const out = new Float64Array(outputShapes[0].reduce((a, b) => a * b, 1));
-    const row = (part: number, h: number, b: number, n: number) => {
-      const from = (((part * H + h) * B + b) * N + n) * pitch;
-      return inputs[0].data.subarray(from, from + D);
-    };
-    const dot = (x: Float64Array, y: Float64Array) => x.reduce((sum, v, i) => sum + v * y[i], 0);
-    for (let b = 0; b < B; b++) {
-      const keys = Math.min(evaluateDim(inputs[1].data[b], bindings), N);
-      for (let h = 0; h < H; h++)
-        for (let q = 0; q < N; q++) {
-          const seen: number[] = [];
-          for (let k = 0; k < keys; k++) if (!mask || evaluateMask(mask, { h, q, k })) seen.push(k);
-          const scores = seen.map((k) => scale * dot(row(0, h, b, q), row(1, h, b, k)));
-          const largest = scores.reduce((a, s) => Math.max(a, s), -Infinity);
-          const powers = scores.map((s) => Math.exp(s - largest));
-          const sum = powers.reduce((a, p) => a + p, 0);
-          seen.forEach((k, i) => {
-            const v = row(2, h, b, k);
-            for (let d = 0; d < D; d++) out[(b * N + q) * H * D + h * D + d] += (powers[i] / sum) * v[d];
-          });
+    const row = (part: number, h: number, b: number, n: number) => (((part * H + h) * B + b) * N + n) * pitch;
+    const seen = new Int32Array(N);
+    const weights = new Float64Array(N);
+    for (let h = 0; h < H; h++)
+      for (let q = 0; q < N; q++) {
+        // Which keys this query may meet is the same in the whole batch, up to each sequence's length.
+        let candidates = 0;
+        for (let k = 0; k < N; k++) if (!mask || evaluateMask(mask, { h, q, k })) seen[candidates++] = k;
+        for (let b = 0; b < B; b++) {
+          let count = 0;
+          let largest = -Infinity;
+          for (; count < candidates && seen[count] < lengths.data[b]; count++) {
+            const [x, y] = [row(0, h, b, q), row(1, h, b, seen[count])];
+            let score = 0;
+            for (let d = 0; d < D; d++) score += data[x + d] * data[y + d];
+            weights[count] = scale * score;
+            largest = Math.max(largest, weights[count]);
+          }
+          let sum = 0;
+          for (let i = 0; i < count; i++) sum += weights[i] = Math.exp(weights[i] - largest);
+          const to = ((b * N + q) * H + h) * D;
+          for (let i = 0; i < count; i++) {
+            const v = row(2, h, b, seen[i]);
+            for (let d = 0; d < D; d++) out[to + d] += (weights[i] / sum) * data[v + d];
+          }
         }
-    }
+      }
     return [out];
   },
 };

@@ -1,5 +1,5 @@
 import { dim, formatShape } from '../../tensor/dim.ts';
-import { type OpDefinition, shapeError } from '../op.ts';
+import { checkIndex, type OpDefinition, shapeError } from '../op.ts';
 import type { Node, Parameter, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 
@@ -18,6 +18,7 @@ export interface EmbeddingTables {
 
 /**
  * `wordScale · word[id] + position[n mod P] + tokenType[type]`: ids and types `[B, N]` → `[B, N, C]`.
+ * A table stored as float16 or bfloat16 is read as the floats it decodes to, one stored as int8 as code · scale.
  * Positions beyond the table wrap round; whether a model may be that long is the caller's to decide.
  */
 export function embedding(
@@ -61,13 +62,16 @@ export const embeddingOp: OpDefinition<EmbeddingNode> = {
     const type = attributes.tokenTypes ? parameters.at(-1)! : null;
     const at = (table: (typeof parameters)[number], row: number, c: number) =>
       table.data[row * C + c] * (table.scales?.[row] ?? 1);
-    for (let i = 0; i < inputs[0].data.length; i++)
+    for (let i = 0; i < inputs[0].data.length; i++) {
+      checkIndex('embedding', 'token id', inputs[0].data[i], word.shape[0]);
+      if (type) checkIndex('embedding', 'token type', inputs[1].data[i], type.shape[0]);
       for (let c = 0; c < C; c++) {
         let x = attributes.wordScale * at(word, inputs[0].data[i], c);
         if (position) x += at(position, (i % N) % position.shape[0], c);
         if (type) x += at(type, inputs[1].data[i], c);
         out[i * C + c] = x;
       }
+    }
     return [out];
   },
 };

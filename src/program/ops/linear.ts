@@ -44,6 +44,13 @@ export function linear(
 ): Value {
   const columns = x.shape.at(-1)!;
   let rows = 0;
+  if (weights.length === 0 || biases.length !== weights.length)
+    throw shapeError(
+      'linear',
+      'weights without a bias each',
+      'as many biases as weights, at least one',
+      `${weights.length} weights and ${biases.length} biases`,
+    );
   weights.forEach((w, i) => {
     if (w.shape.length !== 2 || formatShape([columns]) !== formatShape([w.shape[1]]))
       throw shapeError(
@@ -119,20 +126,23 @@ export const linearOp: OpDefinition<LinearNode> = {
     const M = inputs[0].data.length / pitch;
     const out = new Float64Array(outputShapes[0].reduce((a, b) => a * b, 1));
     const N = specs.slice(0, parts).reduce((n, w) => n + w.shape[0], 0);
+    const codeSums = parameters.slice(0, parts).map(({ data, shape: [rows] }) =>
+      Float64Array.from({ length: rows }, (_, n) => {
+        let sum = 0;
+        for (let k = 0; k < K; k++) sum += data[n * K + k];
+        return sum;
+      }),
+    );
     for (let m = 0; m < M; m++) {
       let column = 0;
       for (let p = 0; p < parts; p++) {
         const { data: w, scales } = parameters[p];
         for (let n = 0; n < specs[p].shape[0]; n++, column++) {
           let sum = 0;
-          let weightSum = 0;
-          for (let k = 0; k < K; k++) {
-            sum += inputs[0].data[m * pitch + k] * w[n * K + k];
-            weightSum += w[n * K + k];
-          }
+          for (let k = 0; k < K; k++) sum += inputs[0].data[m * pitch + k] * w[n * K + k];
           if (quantized) {
-            const [scale, offset] = inputs[1].data.subarray(2 * m, 2 * m + 2);
-            sum = scales![n] * (scale * sum - offset * weightSum);
+            const [scale, offset] = [inputs[1].data[2 * m], inputs[1].data[2 * m + 1]];
+            sum = scales![n] * (scale * sum - offset * codeSums[p][n]);
           }
           let y = activate(activation, sum + parameters[parts + p].data[n]);
           let at = m * N + column;

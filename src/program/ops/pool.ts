@@ -27,16 +27,18 @@ export const poolOp: OpDefinition<PoolNode> = {
     const [B, N, C] = inputs[0].shape;
     const out = new Float64Array(B * C);
     for (let b = 0; b < B; b++) {
-      const rows = Math.min(inputs[1].data[b], pooling === 'first' ? 1 : N);
+      const rows = Math.max(0, Math.min(inputs[1].data[b], pooling === 'first' ? 1 : N));
+      if (rows === 0) continue;
+      const divisor = pooling === 'sqrtMean' ? Math.sqrt(rows) : rows;
       for (let c = 0; c < C; c++) {
-        const column = Array.from({ length: rows }, (_, n) => inputs[0].data[(b * N + n) * C + c]);
-        const sum = column.reduce((a, x) => a + x, 0);
-        out[b * C + c] =
-          rows === 0
-            ? 0
-            : pooling === 'max'
-              ? Math.max(...column)
-              : sum / (pooling === 'sqrtMean' ? Math.sqrt(rows) : rows);
+        let sum = 0;
+        let largest = -Infinity;
+        for (let n = 0; n < rows; n++) {
+          const x = inputs[0].data[(b * N + n) * C + c];
+          sum += x;
+          largest = Math.max(largest, x);
+        }
+        out[b * C + c] = pooling === 'max' ? largest : sum / divisor;
       }
     }
     return [out];

@@ -1,4 +1,5 @@
 import { dim, evaluateDim } from '../../tensor/dim.ts';
+import { roundEven } from '../../tensor/half.ts';
 import type { OpDefinition } from '../op.ts';
 import type { Node, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
@@ -36,17 +37,26 @@ export function quantizeRows(t: Tracer, x: Value): readonly [Value, Value] {
   return [codes, scales];
 }
 
-/** Scale and zero point of a row, in the arithmetic of the kernels: float32, and the zero point whole. */
-export function rowQuantization(row: Float64Array, levels: number): { scale: number; zeroPoint: number } {
+/**
+ * Scale and zero point of a row in the arithmetic of the kernels: float32, the scale's reciprocal rounded, halves
+ * to even. A row that kernel and reference rounded differently would be another row to all that follows.
+ */
+export function rowQuantization(
+  row: Float64Array,
+  levels: number,
+): { scale: number; inverse: number; zeroPoint: number } {
   let low = 0;
   let high = 0;
   for (const x of row) {
     if (x < low) low = x;
     if (x > high) high = x;
   }
-  const scale = Math.max(Math.fround(Math.fround(high - low) / (levels - 1)), 1e-30);
-  return { scale, zeroPoint: Math.max(0, Math.min(levels - 1, Math.round(-low / scale))) };
+  const scale = Math.max(Math.fround(Math.fround(high - low) / (levels - 1)), Math.fround(1e-30));
+  const inverse = Math.fround(1 / scale);
+  return { scale, inverse, zeroPoint: clamp(roundEven(Math.fround(-low * inverse)), levels) };
 }
+
+const clamp = (code: number, levels: number): number => Math.max(0, Math.min(levels - 1, code));
 
 export const quantizeRowsOp: OpDefinition<QuantizeRowsNode> = {
   kind: 'quantizeRows',
@@ -61,10 +71,10 @@ export const quantizeRowsOp: OpDefinition<QuantizeRowsNode> = {
     const scales = new Float64Array(M * 2);
     for (let m = 0; m < M; m++) {
       const row = inputs[0].data.subarray(m * K, (m + 1) * K);
-      const { scale, zeroPoint } = rowQuantization(row, levels);
+      const { scale, inverse, zeroPoint } = rowQuantization(row, levels);
       for (let k = 0; k < K; k++)
-        codes[m * pitch + k] = Math.max(0, Math.min(levels - 1, Math.round(row[k] / scale) + zeroPoint));
-      scales.set([scale, scale * zeroPoint], 2 * m);
+        codes[m * pitch + k] = clamp(roundEven(Math.fround(row[k] * inverse) + zeroPoint), levels);
+      scales.set([scale, Math.fround(scale * zeroPoint)], 2 * m);
     }
     return [codes, scales];
   },

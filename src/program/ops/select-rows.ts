@@ -1,5 +1,5 @@
 import { formatShape } from '../../tensor/dim.ts';
-import { type OpDefinition, shapeError } from '../op.ts';
+import { checkIndex, type OpDefinition, shapeError } from '../op.ts';
 import type { Node, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 
@@ -32,6 +32,7 @@ export const selectRowsOp: OpDefinition<SelectRowsNode> = {
     const N = inputs[0].shape[1];
     const out = new Float64Array(B * P * C);
     for (let i = 0; i < B * P; i++) {
+      checkIndex('selectRows', 'row', inputs[1].data[i], N);
       const from = (Math.floor(i / P) * N + inputs[1].data[i]) * C;
       out.set(inputs[0].data.subarray(from, from + C), i * C);
     }

@@ -1,0 +1,118 @@
+import { byteSize } from '../tensor/codec.ts';
+import { type Bindings, evaluateDim } from '../tensor/dim.ts';
+import { byteWidth } from '../tensor/dtype.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import { buildBlockMask } from './mask/block-mask.ts';
+import type { MaskExpression } from './mask/expression.ts';
+import type { Work } from './op.ts';
+import type { AttentionAttributes } from './ops/attention.ts';
+import { OPS } from './ops/registry.ts';
+import type { Node, Program, Value } from './program.ts';
+
+/** Work of one node. Bytes are what it must move at least once, each tensor counted whole. */
+export interface OpCost extends Work {
+  readonly kind: string;
+  /** Name of the stage that the node stands in; empty outside any. */
+  readonly stage: string;
+  /** Name of the node's first output. */
+  readonly name: string;
+  /** The part of `bytesRead` that is weights. */
+  readonly weightBytes: number;
+}
+
+export interface ProgramCost {
+  readonly total: Work;
+  readonly byOp: readonly OpCost[];
+}
+
+/** Block of queries and of keys that masked attention is counted in. */
+const BLOCK = 64;
+/** One byte for a quantised activation. */
+const ACTIVATION = { levels: 128, bytes: 1 } as const;
+
+/**
+ * Multiply-adds and bytes of a Program for one batch size and length, from shapes and codecs alone.
+ * Attention with a mask counts the pairs inside the 64 × 64 blocks that the mask keeps; lengths shorter than N
+ * are not known here, so that this is the work of a full batch.
+ * @throws `DIM_UNBOUND` when a symbol has no binding, `OP_UNKNOWN` for a kind that is not registered
+ */
+export function cost(program: Program, bindings: Bindings): ProgramCost {
+  const byOp = program.nodes.map((node, index): OpCost => {
+    const stage = program.stages.find((s) => index >= s.from && index < s.to)?.name ?? '';
+    const weightBytes = weightBytesOf(node, bindings);
+    return {
+      kind: node.kind,
+      stage,
+      name: node.outputs[0].name,
+      multiplyAdds: multiplyAddsOf(node, bindings),
+      bytesRead: weightBytes + inputBytes(node, bindings),
+      bytesWritten: node.outputs.reduce((sum, v) => sum + bytesOf(v, bindings), 0),
+      weightBytes,
+    };
+  });
+  const sum = (field: keyof Work) => byOp.reduce((total, op) => total + op[field], 0);
+  const total = {
+    multiplyAdds: sum('multiplyAdds'),
+    bytesRead: sum('bytesRead'),
+    bytesWritten: sum('bytesWritten'),
+  };
+  return { total, byOp };
+}
+
+const shapeOf = (value: Value, bindings: Bindings): number[] =>
+  value.shape.map((d) => evaluateDim(d, bindings));
+
+const elementsOf = (value: Value, bindings: Bindings): number =>
+  shapeOf(value, bindings).reduce((n, d) => n * d, 1);
+
+const bytesOf = (value: Value, bindings: Bindings): number =>
+  elementsOf(value, bindings) * byteWidth(value.dtype, ACTIVATION);
+
+function multiplyAddsOf(node: Node, bindings: Bindings): number {
+  const op = OPS.get(node.kind);
+  if (!op)
+    throw new AttenuateError(
+      'OP_UNKNOWN',
+      `[cost] op of unknown work: expected one of ${[...OPS.keys()].join(', ')}, got ${node.kind}. Register the op.`,
+      { kind: node.kind },
+    );
+  if (node.kind === 'attention') {
+    const { mask, heads, headSize } = node.attributes as AttentionAttributes;
+    const [, B, N] = shapeOf(node.inputs[0], bindings);
+    if (mask) return 2 * B * headSize * keptPairs(mask, heads, N);
+  }
+  return op.multiplyAdds(node, {
+    inputs: node.inputs.map((v) => shapeOf(v, bindings)),
+    outputs: node.outputs.map((v) => shapeOf(v, bindings)),
+    bindings,
+  });
+}
+
+/** Pairs inside kept blocks, over all heads; the last block of each axis counts what it holds. */
+function keptPairs(mask: MaskExpression, heads: number, N: number): number {
+  const m = buildBlockMask(mask, { heads, queries: N, keys: N, queryBlock: BLOCK, keyBlock: BLOCK });
+  const inBlock = (block: number) => Math.min(BLOCK, N - block * BLOCK);
+  const queryBlocks = Math.ceil(N / BLOCK);
+  let pairs = 0;
+  for (let list = 0; list < m.starts.length; list++)
+    for (let e = m.starts[list]; e < m.ends[list]; e++)
+      pairs += inBlock(list % queryBlocks) * inBlock(m.entries[2 * e]);
+  return (pairs * heads) / m.heads;
+}
+
+function inputBytes(node: Node, bindings: Bindings): number {
+  // Only the rows that are picked are read.
+  if (node.kind === 'selectRows')
+    return bytesOf(node.outputs[0], bindings) + bytesOf(node.inputs[1], bindings);
+  return node.inputs.reduce((sum, v) => sum + bytesOf(v, bindings), 0);
+}
+
+function weightBytesOf(node: Node, bindings: Bindings): number {
+  if (node.kind !== 'embedding') return node.parameters.reduce((sum, p) => sum + byteSize(p), 0);
+  // One row of each table for each token.
+  const tokens = elementsOf(node.inputs[0], bindings);
+  return node.parameters.reduce(
+    (sum, p) => sum + tokens * byteSize({ codec: p.codec, shape: [1, p.shape[1]] }),
+    0,
+  );
+}
