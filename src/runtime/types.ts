@@ -15,6 +15,8 @@ export interface LoadOptions {
   onProgress?: (progress: { loadedBytes: number; totalBytes: number }) => void;
   /** Keep a downloaded artifact in the browser's cache, keyed by its hash. */
   cache?: boolean;
+  /** In a page: the address of the worker's file, or false to run on the page's own thread. Default: beside this script. */
+  worker?: string | URL | false;
 }
 
 export type TextInput = string | readonly [first: string, second: string];
@@ -64,14 +66,14 @@ export interface TextModel {
   readonly recipe: readonly unknown[];
   readonly provenance: Readonly<Record<string, unknown>>;
   /** Token ids of a text, special tokens included, cut to the model's length. */
-  tokenize(text: TextInput): number[];
+  tokenize(text: TextInput): Promise<number[]>;
   embed(texts: readonly TextInput[], options?: RunOptions): Promise<Float32Array[]>;
   classify(texts: readonly TextInput[], options?: RunOptions): Promise<Classification[]>;
   fillMask(text: string, options?: RunOptions & { top?: number }): Promise<MaskCandidate[][]>;
   /** Output rows for token ids, for callers with a tokenizer of their own. All rows of `ids` may differ in length. */
   run(ids: readonly (readonly number[])[], options?: RunOptions): Promise<Float32Array[]>;
-  plan(lengths: number | readonly number[], batch?: number): MemoryPlan[];
+  plan(lengths: number | readonly number[], batch?: number): Promise<MemoryPlan[]>;
   /** Bytes of WebAssembly memory held now. */
-  memoryBytes(): number;
+  memoryBytes(): Promise<number>;
   dispose(): void;
 }

@@ -82,12 +82,22 @@ export class FunctionBuilder {
   }
 
   call(func: number, ...args: readonly Expression<ValueType>[]): void {
-    this.body.push(args.map((a) => a.code), 0x10, uleb(func));
+    this.body.push(
+      args.map((a) => a.code),
+      0x10,
+      uleb(func),
+    );
   }
 
   /** Calls entry `index` of the module's table, whose functions all take `types` and give nothing. */
   callIndirect(type: number, index: I32, ...args: readonly Expression<ValueType>[]): void {
-    this.body.push(args.map((a) => a.code), index.code, 0x11, uleb(type), 0x00);
+    this.body.push(
+      args.map((a) => a.code),
+      index.code,
+      0x11,
+      uleb(type),
+      0x00,
+    );
   }
 }
 
@@ -112,14 +122,26 @@ export class ModuleBuilder {
   type(parameters: readonly ValueType[]): number {
     const key = parameters.join();
     const known = this.types.findIndex((t) => t.key === key);
-    return known >= 0 ? known : this.types.push({ key, code: [0x60, vector(parameters.map((p) => TYPE_CODE[p])), 0] }) - 1;
+    return known >= 0
+      ? known
+      : this.types.push({ key, code: [0x60, vector(parameters.map((p) => TYPE_CODE[p])), 0] }) - 1;
   }
 
   /** Adds a function; gives its index, for `call`. */
-  func<P extends Parameters>(name: string, parameters: P, build: (f: FunctionBuilder, p: Variables<P>) => void, exported = false): number {
+  func<P extends Parameters>(
+    name: string,
+    parameters: P,
+    build: (f: FunctionBuilder, p: Variables<P>) => void,
+    exported = false,
+  ): number {
     const types = Object.values(parameters);
     const builder = new FunctionBuilder(types.length);
-    const variables = Object.fromEntries(Object.keys(parameters).map((key, index) => [key, { type: parameters[key], index, code: [0x20, ...uleb(index)] }]));
+    const variables = Object.fromEntries(
+      Object.keys(parameters).map((key, index) => [
+        key,
+        { type: parameters[key], index, code: [0x20, ...uleb(index)] },
+      ]),
+    );
     build(builder, variables as unknown as Variables<P>);
     return this.functions.push({ name, type: this.type(types), builder, exported }) - 1;
   }
@@ -131,7 +153,8 @@ export class ModuleBuilder {
 
   bytes(): Uint8Array<ArrayBuffer> {
     const { shared, minPages, maxPages } = this.memory;
-    const body = ({ builder }: FunctionEntry): Code => sized([vector(builder.locals.map((type) => [1, TYPE_CODE[type]])), builder.body, 0x0b]);
+    const body = ({ builder }: FunctionEntry): Code =>
+      sized([vector(builder.locals.map((type) => [1, TYPE_CODE[type]])), builder.body, 0x0b]);
     const exports = this.functions.flatMap((f, i) => (f.exported ? [[text(f.name), 0, uleb(i)]] : []));
     return flatten([
       [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],

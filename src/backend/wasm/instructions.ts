@@ -38,7 +38,12 @@ const load =
     value(type, address.code, opcode, memory(align, offset));
 const store =
   <T extends ValueType>(opcode: number[], align: number) =>
-  (address: I32, x: Expression<T>, offset = 0): Statement => [address.code, x.code, opcode, memory(align, offset)];
+  (address: I32, x: Expression<T>, offset = 0): Statement => [
+    address.code,
+    x.code,
+    opcode,
+    memory(align, offset),
+  ];
 const simd = (opcode: number): number[] => [SIMD, ...uleb(opcode)];
 
 const ii = ['i32', 'i32'] as const;
@@ -50,8 +55,30 @@ const vi = ['v128', 'i32'] as const;
 
 export const i32 = {
   const: (n: number): I32 => value('i32', 0x41, sleb(n)),
-  ...table(ii, 'i32', null, { add: 0x6a, sub: 0x6b, mul: 0x6c, div_u: 0x6e, rem_u: 0x70, and: 0x71, or: 0x72, shl: 0x74, shr_s: 0x75, shr_u: 0x76 }),
-  ...table(ii, 'i32', null, { eq: 0x46, ne: 0x47, lt_s: 0x48, lt_u: 0x49, gt_s: 0x4a, gt_u: 0x4b, le_s: 0x4c, le_u: 0x4d, ge_s: 0x4e, ge_u: 0x4f }),
+  ...table(ii, 'i32', null, {
+    add: 0x6a,
+    sub: 0x6b,
+    mul: 0x6c,
+    div_u: 0x6e,
+    rem_u: 0x70,
+    and: 0x71,
+    or: 0x72,
+    shl: 0x74,
+    shr_s: 0x75,
+    shr_u: 0x76,
+  }),
+  ...table(ii, 'i32', null, {
+    eq: 0x46,
+    ne: 0x47,
+    lt_s: 0x48,
+    lt_u: 0x49,
+    gt_s: 0x4a,
+    gt_u: 0x4b,
+    le_s: 0x4c,
+    le_u: 0x4d,
+    ge_s: 0x4e,
+    ge_u: 0x4f,
+  }),
   ...table(['i32'] as const, 'i32', null, { eqz: 0x45 }),
   load: load('i32', [0x28], 2),
   load8_s: load('i32', [0x2c], 0),
@@ -67,11 +94,24 @@ export const i32 = {
 
 export const atomic = {
   load: (address: I32, offset = 0): I32 => value('i32', address.code, [ATOMIC, 0x10], memory(2, offset)),
-  store: (address: I32, x: I32, offset = 0): Statement => [address.code, x.code, [ATOMIC, 0x17], memory(2, offset)],
+  store: (address: I32, x: I32, offset = 0): Statement => [
+    address.code,
+    x.code,
+    [ATOMIC, 0x17],
+    memory(2, offset),
+  ],
   /** Sleeps up to 0.1 ms while the word still holds `expected`. */
-  wait: (address: I32, expected: I32, offset = 0): Statement => [address.code, expected.code, [0x42, ...sleb(100_000)], [ATOMIC, 0x01], memory(2, offset), 0x1a],
+  wait: (address: I32, expected: I32, offset = 0): Statement => [
+    address.code,
+    expected.code,
+    [0x42, ...sleb(100_000)],
+    [ATOMIC, 0x01],
+    memory(2, offset),
+    0x1a,
+  ],
   /** Adds and gives the value before. */
-  add: (address: I32, x: I32, offset = 0): I32 => value('i32', address.code, x.code, [ATOMIC, 0x1e], memory(2, offset)),
+  add: (address: I32, x: I32, offset = 0): I32 =>
+    value('i32', address.code, x.code, [ATOMIC, 0x1e], memory(2, offset)),
 };
 
 export const f32 = {
@@ -88,7 +128,8 @@ export const v128 = {
   const: constant,
   zero: constant(new Uint8Array(16)),
   i8x16: (x: number): V128 => constant(new Uint8Array(16).fill(x & 255)),
-  i32x4: (...x: number[]): V128 => constant(new Uint8Array(Int32Array.from({ length: 4 }, (_, i) => x[i % x.length]).buffer)),
+  i32x4: (...x: number[]): V128 =>
+    constant(new Uint8Array(Int32Array.from({ length: 4 }, (_, i) => x[i % x.length]).buffer)),
   f32x4: (x: number): V128 => constant(new Uint8Array(new Float32Array(4).fill(x).buffer)),
   load: load('v128', simd(0), 4),
   store: store<'v128'>(simd(11), 4),
@@ -96,8 +137,15 @@ export const v128 = {
   load32_splat: load('v128', simd(9), 2),
   load32_zero: load('v128', simd(92), 2),
   load64_splat: load('v128', simd(10), 3),
-  store32_lane: (address: I32, x: V128, lane: number, offset = 0): Statement => [address.code, x.code, simd(90), memory(2, offset), lane],
-  shuffle: (a: V128, b: V128, lanes: readonly number[]): V128 => value('v128', a.code, b.code, simd(13), [...lanes]),
+  store32_lane: (address: I32, x: V128, lane: number, offset = 0): Statement => [
+    address.code,
+    x.code,
+    simd(90),
+    memory(2, offset),
+    lane,
+  ],
+  shuffle: (a: V128, b: V128, lanes: readonly number[]): V128 =>
+    value('v128', a.code, b.code, simd(13), [...lanes]),
   ...table(vv, 'v128', SIMD, { and: 78, andnot: 79, or: 80, xor: 81 }),
   ...table(v, 'v128', SIMD, { not: 77 }),
   /** Bits of `a` where `mask` is 1, of `b` where it is 0. */
@@ -110,7 +158,18 @@ export const i16x8 = {
   ...table(vv, 'v128', SIMD, { narrow_i32x4_s: 133 }),
 };
 export const i32x4 = {
-  ...table(vv, 'v128', SIMD, { add: 174, sub: 177, mul: 181, min_s: 182, max_s: 184, dot_i16x8_s: 186, eq: 55, ne: 56, lt_s: 57, gt_s: 59 }),
+  ...table(vv, 'v128', SIMD, {
+    add: 174,
+    sub: 177,
+    mul: 181,
+    min_s: 182,
+    max_s: 184,
+    dot_i16x8_s: 186,
+    eq: 55,
+    ne: 56,
+    lt_s: 57,
+    gt_s: 59,
+  }),
   ...table(v, 'v128', SIMD, { extend_low_i16x8_s: 167, extend_high_i16x8_s: 168, trunc_sat_f32x4_s: 248 }),
   ...table(vi, 'v128', SIMD, { shl: 171, shr_s: 172, shr_u: 173 }),
   ...table(['i32'] as const, 'v128', SIMD, { splat: 17 }),
@@ -119,7 +178,19 @@ export const i32x4 = {
   lane: (x: V128, lane: number): I32 => value('i32', x.code, simd(27), lane),
 };
 export const f32x4 = {
-  ...table(vv, 'v128', SIMD, { add: 228, sub: 229, mul: 230, div: 231, min: 232, max: 233, pmin: 234, pmax: 235, eq: 65, lt: 67, gt: 68 }),
+  ...table(vv, 'v128', SIMD, {
+    add: 228,
+    sub: 229,
+    mul: 230,
+    div: 231,
+    min: 232,
+    max: 233,
+    pmin: 234,
+    pmax: 235,
+    eq: 65,
+    lt: 67,
+    gt: 68,
+  }),
   ...table(v, 'v128', SIMD, { abs: 224, sqrt: 227, nearest: 106, convert_i32x4_s: 250 }),
   ...table(['f32'] as const, 'v128', SIMD, { splat: 19 }),
   ...table(vvv, 'v128', SIMD, { relaxed_madd: 0x105 }),

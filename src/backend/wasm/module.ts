@@ -1,13 +1,19 @@
 import type { Activation } from '../../program/ops/activation.ts';
+import type { Pooling } from '../../program/ops/pool.ts';
 import { type MemoryLimits, ModuleBuilder } from './assembler.ts';
 import { atomic, i32 } from './instructions.ts';
 import { attentionKernel } from './kernels/attention.ts';
 import { embeddingKernel, poolKernel, selectRowsKernel, type TableCodec } from './kernels/gather.ts';
 import { gemmKernel } from './kernels/gemm.ts';
-import { addKernel, type Features, type Kernel, KERNEL_PARAMETERS, type Tiles } from './kernels/kernel.ts';
+import { addKernel, type Features, KERNEL_PARAMETERS, type Kernel, type Tiles } from './kernels/kernel.ts';
 import { packFloat32Kernel, packInt8Kernel } from './kernels/pack.ts';
-import { activationKernel, l2NormalizeKernel, layerNormKernel, quantizeRowsKernel, softmaxKernel } from './kernels/rows.ts';
-import type { Pooling } from '../../program/ops/pool.ts';
+import {
+  activationKernel,
+  l2NormalizeKernel,
+  layerNormKernel,
+  quantizeRowsKernel,
+  softmaxKernel,
+} from './kernels/rows.ts';
 
 /** A kernel by kind and variant, e.g. `gemm:int8:gelu`: what a step asks for. */
 export type KernelKey = string;
@@ -16,7 +22,12 @@ export type KernelKey = string;
 const KERNELS: Readonly<Record<string, (variant: string[]) => Kernel>> = {
   gemm: ([codec, activation]) => gemmKernel(codec === 'int8', activation as Activation) as Kernel,
   attention: ([size]) => attentionKernel(Number(size)) as Kernel,
-  embedding: ([word, position, type]) => embeddingKernel(word as TableCodec, (position || null) as TableCodec | null, (type || null) as TableCodec | null) as Kernel,
+  embedding: ([word, position, type]) =>
+    embeddingKernel(
+      word as TableCodec,
+      (position || null) as TableCodec | null,
+      (type || null) as TableCodec | null,
+    ) as Kernel,
   pool: ([pooling]) => poolKernel(pooling as Pooling) as Kernel,
   activation: ([kind]) => activationKernel(kind as Activation) as Kernel,
   layerNorm: () => layerNormKernel as Kernel,
@@ -40,13 +51,21 @@ const [KERNEL, DESCRIPTOR, UNITS, CHUNK, NEXT, DONE] = [0, 4, 8, 12, 16, 20];
 const SPINS = 20_000;
 
 /** Generates the module of exactly these kernels, and `execute(steps, count, scratch)` which runs steps in order. */
-export function buildModule(keys: Iterable<KernelKey>, features: Features, tiles: Tiles, memory: MemoryLimits): KernelModule {
+export function buildModule(
+  keys: Iterable<KernelKey>,
+  features: Features,
+  tiles: Tiles,
+  memory: MemoryLimits,
+): KernelModule {
   const module = new ModuleBuilder(memory);
   const kernels = new Map<KernelKey, { index: number; fields: Kernel['fields'] }>();
   for (const key of keys) {
     const [kind, ...variant] = key.split(':');
     const definition = KERNELS[kind](variant);
-    kernels.set(key, { index: addKernel({ module, features, tiles }, definition), fields: definition.fields });
+    kernels.set(key, {
+      index: addKernel({ module, features, tiles }, definition),
+      fields: definition.fields,
+    });
   }
   (memory.shared ? executeTogether : executeAlone)(module);
   return { bytes: module.bytes(), kernels };
@@ -63,7 +82,14 @@ function executeAlone(module: ModuleBuilder): void {
       f.while(
         () => p.count,
         () => {
-          f.callIndirect(type, i32.load(p.steps, KERNEL), i32.load(p.steps, DESCRIPTOR), i32.const(0), i32.load(p.steps, UNITS), p.scratch);
+          f.callIndirect(
+            type,
+            i32.load(p.steps, KERNEL),
+            i32.load(p.steps, DESCRIPTOR),
+            i32.const(0),
+            i32.load(p.steps, UNITS),
+            p.scratch,
+          );
           f.increment(p.steps, STEP_WORDS * 4);
           f.increment(p.count, -1);
         },
@@ -90,7 +116,14 @@ function executeTogether(module: ModuleBuilder): void {
             () => i32.lt_u(from, units),
             () => {
               f.set(to, i32.min_s(i32.add(from, chunk), units));
-              f.callIndirect(type, i32.load(p.steps, KERNEL), i32.load(p.steps, DESCRIPTOR), from, to, p.scratch);
+              f.callIndirect(
+                type,
+                i32.load(p.steps, KERNEL),
+                i32.load(p.steps, DESCRIPTOR),
+                from,
+                to,
+                p.scratch,
+              );
               f.set(spins, atomic.add(p.steps, i32.sub(to, from), DONE));
               f.set(from, atomic.add(p.steps, chunk, NEXT));
             },

@@ -35,9 +35,25 @@ const FIELDS = {
 } as const;
 type At = { [K in keyof typeof FIELDS]: Variable<'i32'> };
 
-const TILE = { a: 'i32', b: 'i32', c: 'i32', K: 'i32', lda: 'i32', ldc: 'i32', bias: 'i32', scales: 'i32', corrections: 'i32', rowScales: 'i32' } as const;
+const TILE = {
+  a: 'i32',
+  b: 'i32',
+  c: 'i32',
+  K: 'i32',
+  lda: 'i32',
+  ldc: 'i32',
+  bias: 'i32',
+  scales: 'i32',
+  corrections: 'i32',
+  rowScales: 'i32',
+} as const;
 
-const rowPointers = (f: FunctionBuilder, first: Variable<'i32'>, rows: number, step: I32): Variable<'i32'>[] => {
+const rowPointers = (
+  f: FunctionBuilder,
+  first: Variable<'i32'>,
+  rows: number,
+  step: I32,
+): Variable<'i32'>[] => {
   const out = [first];
   for (let i = 1; i < rows; i++) out.push(f.local('i32', i32.add(out[i - 1], step)));
   return out;
@@ -53,7 +69,8 @@ function float32Tile({ module, features }: KernelContext, name: string, rows: nu
     const a = f.local('v128');
     const end = f.local('i32', i32.add(p.a, times(p.K, 4)));
     const row = rowPointers(f, p.a, rows, p.lda);
-    for (let i = 0; i < rows; i++) for (let j = 0; j < vectors; j++) f.set(acc[i * vectors + j], v128.load(p.bias, 16 * j));
+    for (let i = 0; i < rows; i++)
+      for (let j = 0; j < vectors; j++) f.set(acc[i * vectors + j], v128.load(p.bias, 16 * j));
     f.while(
       () => i32.lt_u(p.a, end),
       () => {
@@ -91,12 +108,18 @@ function int8Tile({ module, features }: KernelContext, name: string, rows: numbe
     f.while(
       () => i32.lt_u(p.a, end),
       () => {
-        for (let j = 0; j < vectors; j++) f.set(b[j], wide ? v128.load8x8_s(p.b, 8 * j) : v128.load(p.b, 16 * j));
+        for (let j = 0; j < vectors; j++)
+          f.set(b[j], wide ? v128.load8x8_s(p.b, 8 * j) : v128.load(p.b, 16 * j));
         for (let i = 0; i < rows; i++) {
           f.set(a, v128.load32_splat(row[i]));
           for (let j = 0; j < vectors; j++) {
             const at = acc[i * vectors + j];
-            f.set(at, wide ? i32x4.add(at, i32x4.dot_i16x8_s(a, b[j])) : i32x4.relaxed_dot_i8x16_i7x16_add_s(b[j], a, at));
+            f.set(
+              at,
+              wide
+                ? i32x4.add(at, i32x4.dot_i16x8_s(a, b[j]))
+                : i32x4.relaxed_dot_i8x16_i7x16_add_s(b[j], a, at),
+            );
           }
         }
         f.increment(p.b, (wide ? 8 : 16) * vectors);
@@ -107,7 +130,10 @@ function int8Tile({ module, features }: KernelContext, name: string, rows: numbe
       f.set(a, v128.load32_splat(p.rowScales, 8 * i));
       f.set(offset, v128.load32_splat(p.rowScales, 8 * i + 4));
       for (let j = 0; j < vectors; j++) {
-        const product = f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(acc[i * vectors + j]), a), v128.load(p.scales, 16 * j));
+        const product = f32x4.mul(
+          f32x4.mul(f32x4.convert_i32x4_s(acc[i * vectors + j]), a),
+          v128.load(p.scales, 16 * j),
+        );
         const corrected = f32x4.sub(product, f32x4.mul(offset, v128.load(p.corrections, 16 * j)));
         f.emit(v128.store(p.c, f32x4.add(corrected, v128.load(p.bias, 16 * j)), 16 * j));
       }
@@ -118,40 +144,55 @@ function int8Tile({ module, features }: KernelContext, name: string, rows: numbe
 
 /** Activation and residual of a tile just written, still in the first cache level. */
 function epilogue({ module, features }: KernelContext, name: string, activation: Activation): number {
-  return module.func(`${name}_epilogue`, { c: 'i32', ldc: 'i32', residual: 'i32', ldr: 'i32', rows: 'i32' }, (f, p) => {
-    f.while(
-      () => p.rows,
-      () => {
-        for (let j = 0; j < features.panel / 4; j++) {
-          const y = f.local('v128', activate(f, features, activation, v128.load(p.c, 16 * j)));
-          f.if(p.residual, () => f.set(y, f32x4.add(y, v128.load(p.residual, 16 * j))));
-          f.emit(v128.store(p.c, y, 16 * j));
-        }
-        f.set(p.c, i32.add(p.c, p.ldc));
-        f.if(p.residual, () => f.set(p.residual, i32.add(p.residual, p.ldr)));
-        f.increment(p.rows, -1);
-      },
-    );
-  });
+  return module.func(
+    `${name}_epilogue`,
+    { c: 'i32', ldc: 'i32', residual: 'i32', ldr: 'i32', rows: 'i32' },
+    (f, p) => {
+      f.while(
+        () => p.rows,
+        () => {
+          for (let j = 0; j < features.panel / 4; j++) {
+            const y = f.local('v128', activate(f, features, activation, v128.load(p.c, 16 * j)));
+            f.if(p.residual, () => f.set(y, f32x4.add(y, v128.load(p.residual, 16 * j))));
+            f.emit(v128.store(p.c, y, 16 * j));
+          }
+          f.set(p.c, i32.add(p.c, p.ldc));
+          f.if(p.residual, () => f.set(p.residual, i32.add(p.residual, p.ldr)));
+          f.increment(p.rows, -1);
+        },
+      );
+    },
+  );
 }
 
 function copyColumns({ module }: KernelContext, name: string): number {
-  return module.func(`${name}_columns`, { from: 'i32', step: 'i32', to: 'i32', ldc: 'i32', rows: 'i32', columns: 'i32' }, (f, p) => {
-    const i = f.local('i32');
-    f.while(
-      () => p.rows,
-      () => {
-        f.for(i, i32.const(0), times(p.columns, 4), 4, () => f.emit(f32.store(i32.add(p.to, i), f32.load(i32.add(p.from, i)))));
-        f.set(p.from, i32.add(p.from, p.step));
-        f.set(p.to, i32.add(p.to, p.ldc));
-        f.increment(p.rows, -1);
-      },
-    );
-  });
+  return module.func(
+    `${name}_columns`,
+    { from: 'i32', step: 'i32', to: 'i32', ldc: 'i32', rows: 'i32', columns: 'i32' },
+    (f, p) => {
+      const i = f.local('i32');
+      f.while(
+        () => p.rows,
+        () => {
+          f.for(i, i32.const(0), times(p.columns, 4), 4, () =>
+            f.emit(f32.store(i32.add(p.to, i), f32.load(i32.add(p.from, i)))),
+          );
+          f.set(p.from, i32.add(p.from, p.step));
+          f.set(p.to, i32.add(p.to, p.ldc));
+          f.increment(p.rows, -1);
+        },
+      );
+    },
+  );
 }
 
 /** The rows of one block against one panel: whole tiles, then one of what is left. */
-function panelFunction(context: KernelContext, name: string, quantized: boolean, activation: Activation): number {
+function panelFunction(
+  context: KernelContext,
+  name: string,
+  quantized: boolean,
+  activation: Activation,
+): number {
   const { module, features, tiles } = context;
   const most = quantized ? tiles.int8 : tiles.float32;
   const byRows = [0];
@@ -159,30 +200,50 @@ function panelFunction(context: KernelContext, name: string, quantized: boolean,
   const finish = epilogue(context, name, activation);
   const copy = copyColumns(context, name);
   const panelFloats = features.panel * 4;
-  return module.func(`${name}_panel`, { ...TILE, residual: 'i32', rows: 'i32', columns: 'i32', scratch: 'i32' }, (f, p) => {
-    const target = f.local('i32');
-    const step = f.local('i32');
-    const ragged = f.local('i32', i32.lt_u(p.columns, i32.const(features.panel)));
-    f.set(step, i32.select(i32.const(panelFloats), p.ldc, ragged));
-    const tile = (rows: number) => {
-      f.set(target, i32.select(p.scratch, p.c, ragged));
-      f.call(byRows[rows], p.a, p.b, target, p.K, p.lda, step, p.bias, p.scales, p.corrections, p.rowScales);
-      f.if(i32.or(p.residual, i32.const(activation === 'none' ? 0 : 1)), () => f.call(finish, target, step, p.residual, p.ldc, i32.const(rows)));
-      f.if(ragged, () => f.call(copy, p.scratch, i32.const(panelFloats), p.c, p.ldc, i32.const(rows), p.columns));
-    };
-    f.while(
-      () => i32.ge_s(p.rows, i32.const(most)),
-      () => {
-        tile(most);
-        f.set(p.a, i32.add(p.a, i32.mul(p.lda, i32.const(most))));
-        f.set(p.c, i32.add(p.c, i32.mul(p.ldc, i32.const(most))));
-        f.if(p.residual, () => f.set(p.residual, i32.add(p.residual, i32.mul(p.ldc, i32.const(most)))));
-        f.increment(p.rowScales, 8 * most);
-        f.increment(p.rows, -most);
-      },
-    );
-    for (let r = most - 1; r >= 1; r--) f.if(i32.eq(p.rows, i32.const(r)), () => tile(r));
-  });
+  return module.func(
+    `${name}_panel`,
+    { ...TILE, residual: 'i32', rows: 'i32', columns: 'i32', scratch: 'i32' },
+    (f, p) => {
+      const target = f.local('i32');
+      const step = f.local('i32');
+      const ragged = f.local('i32', i32.lt_u(p.columns, i32.const(features.panel)));
+      f.set(step, i32.select(i32.const(panelFloats), p.ldc, ragged));
+      const tile = (rows: number) => {
+        f.set(target, i32.select(p.scratch, p.c, ragged));
+        f.call(
+          byRows[rows],
+          p.a,
+          p.b,
+          target,
+          p.K,
+          p.lda,
+          step,
+          p.bias,
+          p.scales,
+          p.corrections,
+          p.rowScales,
+        );
+        f.if(i32.or(p.residual, i32.const(activation === 'none' ? 0 : 1)), () =>
+          f.call(finish, target, step, p.residual, p.ldc, i32.const(rows)),
+        );
+        f.if(ragged, () =>
+          f.call(copy, p.scratch, i32.const(panelFloats), p.c, p.ldc, i32.const(rows), p.columns),
+        );
+      };
+      f.while(
+        () => i32.ge_s(p.rows, i32.const(most)),
+        () => {
+          tile(most);
+          f.set(p.a, i32.add(p.a, i32.mul(p.lda, i32.const(most))));
+          f.set(p.c, i32.add(p.c, i32.mul(p.ldc, i32.const(most))));
+          f.if(p.residual, () => f.set(p.residual, i32.add(p.residual, i32.mul(p.ldc, i32.const(most)))));
+          f.increment(p.rowScales, 8 * most);
+          f.increment(p.rows, -most);
+        },
+      );
+      for (let r = most - 1; r >= 1; r--) f.if(i32.eq(p.rows, i32.const(r)), () => tile(r));
+    },
+  );
 }
 
 export function gemmKernel(quantized: boolean, activation: Activation) {
@@ -210,7 +271,10 @@ export function gemmKernel(quantized: boolean, activation: Activation) {
           () => i32.lt_u(p, last),
           () => {
             f.set(column, i32.mul(p, i32.const(columnBytes)));
-            const place = i32.add(i32.mul(i32.div_u(p, at.panelsPerHead), at.headBytes), i32.mul(i32.rem_u(p, at.panelsPerHead), i32.const(columnBytes)));
+            const place = i32.add(
+              i32.mul(i32.div_u(p, at.panelsPerHead), at.headBytes),
+              i32.mul(i32.rem_u(p, at.panelsPerHead), i32.const(columnBytes)),
+            );
             f.set(c, i32.add(i32.mul(m, at.ldc), place));
             f.if(at.residual, () => f.set(residual, i32.add(at.residual, c)));
             f.call(

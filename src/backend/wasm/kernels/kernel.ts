@@ -31,7 +31,13 @@ export type Fields = Readonly<Record<string, 'i32' | 'f32'>>;
 export interface Kernel<F extends Fields = Fields> {
   readonly name: string;
   readonly fields: F;
-  build(context: KernelContext, f: FunctionBuilder, at: { [K in keyof F]: Variable<F[K]> }, begin: Variable<'i32'>, end: Variable<'i32'>): void;
+  build(
+    context: KernelContext,
+    f: FunctionBuilder,
+    at: { [K in keyof F]: Variable<F[K]> },
+    begin: Variable<'i32'>,
+    end: Variable<'i32'>,
+  ): void;
 }
 
 export const kernel = <F extends Fields>(definition: Kernel<F>): Kernel<F> => definition;
@@ -44,7 +50,10 @@ export function addKernel(context: Omit<KernelContext, 'scratch'>, definition: K
   const index = context.module.func(definition.name, KERNEL_PARAMETERS, (f, p) => {
     const at: Record<string, Variable<'i32' | 'f32'>> = {};
     Object.entries(definition.fields).forEach(([name, type], i) => {
-      at[name] = type === 'i32' ? f.local('i32', i32.load(p.descriptor, 4 * i)) : f.local('f32', f32.load(p.descriptor, 4 * i));
+      at[name] =
+        type === 'i32'
+          ? f.local('i32', i32.load(p.descriptor, 4 * i))
+          : f.local('f32', f32.load(p.descriptor, 4 * i));
     });
     definition.build({ ...context, scratch: () => p.scratch }, f, at as never, p.begin, p.end);
   });
@@ -56,7 +65,8 @@ export function multiplyAdd(features: Features): (a: V128, b: V128, c: V128) => 
   return features.fused ? f32x4.relaxed_madd : (a, b, c) => f32x4.add(c, f32x4.mul(a, b));
 }
 
-export const times = (a: I32, n: number): I32 => (Number.isInteger(Math.log2(n)) ? i32.shl(a, i32.const(Math.log2(n))) : i32.mul(a, i32.const(n)));
+export const times = (a: I32, n: number): I32 =>
+  Number.isInteger(Math.log2(n)) ? i32.shl(a, i32.const(Math.log2(n))) : i32.mul(a, i32.const(n));
 export const plus = (a: I32, n: number): I32 => i32.add(a, i32.const(n));
 
 /** How to touch the four values under a cursor; in a row's tail only the first few are there. */
@@ -75,9 +85,21 @@ export interface Lanes {
  * Walks a row of `count` floats, four at a time, advancing each of `cursors`; loads in the tail may read up to 12
  * bytes past the row (the arena has slack for it), stores never pass it.
  */
-export function eachVector(f: FunctionBuilder, count: I32, cursors: readonly Variable<'i32'>[], unroll: number, body: (lanes: Lanes) => void): void {
+export function eachVector(
+  f: FunctionBuilder,
+  count: I32,
+  cursors: readonly Variable<'i32'>[],
+  unroll: number,
+  body: (lanes: Lanes) => void,
+): void {
   const left = f.local('i32', count);
-  const whole = (slot: number): Lanes => ({ load: (c) => v128.load(c, 0), store: (c, x) => f.emit(v128.store(c, x)), keep: (x) => x, keepOr: (x) => x, slot });
+  const whole = (slot: number): Lanes => ({
+    load: (c) => v128.load(c, 0),
+    store: (c, x) => f.emit(v128.store(c, x)),
+    keep: (x) => x,
+    keepOr: (x) => x,
+    slot,
+  });
   const advance = () => {
     for (const c of cursors) f.increment(c, 16);
     f.increment(left, -4);
@@ -105,7 +127,8 @@ export function eachVector(f: FunctionBuilder, count: I32, cursors: readonly Var
       load: (c) => v128.and(v128.load(c), mask),
       store: (c, x) => {
         const kept = f.local('v128', x);
-        for (let lane = 0; lane < 3; lane++) f.if(i32.gt_s(left, i32.const(lane)), () => f.emit(v128.store32_lane(c, kept, lane, 4 * lane)));
+        for (let lane = 0; lane < 3; lane++)
+          f.if(i32.gt_s(left, i32.const(lane)), () => f.emit(v128.store32_lane(c, kept, lane, 4 * lane)));
       },
       keep: (x) => v128.and(x, mask),
       keepOr: (x, otherwise) => v128.bitselect(x, otherwise, mask),
@@ -120,7 +143,11 @@ const SWAP_HALVES = [8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7];
 const SWAP_PAIRS = [4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11];
 
 /** Reduces the accumulators with `combine` and then their four lanes; the result is in every lane of the first. */
-export function reduce(f: FunctionBuilder, accumulators: readonly Variable<'v128'>[], combine: (a: V128, b: V128) => V128): Variable<'v128'> {
+export function reduce(
+  f: FunctionBuilder,
+  accumulators: readonly Variable<'v128'>[],
+  combine: (a: V128, b: V128) => V128,
+): Variable<'v128'> {
   const [first, ...rest] = accumulators;
   for (const other of rest) f.set(first, combine(first, other));
   f.set(first, combine(first, v128.shuffle(first, first, SWAP_HALVES)));

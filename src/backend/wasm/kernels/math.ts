@@ -4,9 +4,17 @@ import { f32x4, i32x4, type V128, v128 } from '../instructions.ts';
 import { type Features, multiplyAdd } from './kernel.ts';
 
 /** Minimax fits by Lawson's iteration: 2^f on [−½, ½] to 9e-8 relative; erf(u)/u in u² on [0, 4] to 3e-8 relative. */
-const EXP2 = [1, 0.6931470036506653, 0.24022242426872253, 0.05550733581185341, 0.009671512991189957, 0.001326472731307149];
-const ERF_NUMERATOR = [1.1283791065216064, 0.19354471564292908, 0.05310167744755745, 0.003883322235196829, 0.00028456433210521936, 1.986771849260549e-6];
-const ERF_DENOMINATOR = [1, 0.5048571228981018, 0.11534983664751053, 0.015207209624350071, 0.0011855637421831489, 3.7419980799313635e-5];
+const EXP2 = [
+  1, 0.6931470036506653, 0.24022242426872253, 0.05550733581185341, 0.009671512991189957, 0.001326472731307149,
+];
+const ERF_NUMERATOR = [
+  1.1283791065216064, 0.19354471564292908, 0.05310167744755745, 0.003883322235196829, 0.00028456433210521936,
+  1.986771849260549e-6,
+];
+const ERF_DENOMINATOR = [
+  1, 0.5048571228981018, 0.11534983664751053, 0.015207209624350071, 0.0011855637421831489,
+  3.7419980799313635e-5,
+];
 // `pmin` and `pmax` are one instruction where `min` and `max` are several, and keep a NaN in their first operand.
 
 /** Adding 1.5·2²³ rounds a float to the nearest whole, which then stands in the low bits. */
@@ -14,7 +22,9 @@ export const ROUNDING = 12582912;
 
 function polynomial(features: Features, coefficients: readonly number[], x: V128): V128 {
   const madd = multiplyAdd(features);
-  return coefficients.slice(0, -1).reduceRight<V128>((sum, c) => madd(sum, x, v128.f32x4(c)), v128.f32x4(coefficients.at(-1)!));
+  return coefficients
+    .slice(0, -1)
+    .reduceRight<V128>((sum, c) => madd(sum, x, v128.f32x4(c)), v128.f32x4(coefficients.at(-1)!));
 }
 
 /** 2^x for x from −126 to 127; below it is clamped to 2^−126. NaN stays NaN. */
@@ -28,7 +38,10 @@ export function exp2(f: FunctionBuilder, features: Features, x: V128): V128 {
 function erf(f: FunctionBuilder, features: Features, x: V128): V128 {
   const u = f.local('v128', f32x4.pmin(f32x4.pmax(x, v128.f32x4(-4)), v128.f32x4(4)));
   const square = f.local('v128', f32x4.mul(u, u));
-  return f32x4.div(f32x4.mul(u, polynomial(features, ERF_NUMERATOR, square)), polynomial(features, ERF_DENOMINATOR, square));
+  return f32x4.div(
+    f32x4.mul(u, polynomial(features, ERF_NUMERATOR, square)),
+    polynomial(features, ERF_DENOMINATOR, square),
+  );
 }
 
 /** tanh x = 1 − 2 / (e^2x + 1), saturated beyond ±15. */
@@ -45,7 +58,15 @@ export function activate(f: FunctionBuilder, features: Features, kind: Activatio
   if (kind === 'tanh') return tanh(f, features, x);
   const value = f.local('v128', x);
   const half = f32x4.mul(value, v128.f32x4(0.5));
-  if (kind === 'gelu') return multiplyAdd(features)(half, erf(f, features, f32x4.mul(value, v128.f32x4(Math.SQRT1_2))), half);
-  const inner = f32x4.mul(value, multiplyAdd(features)(f32x4.mul(value, value), v128.f32x4(0.044715 * Math.sqrt(2 / Math.PI)), v128.f32x4(Math.sqrt(2 / Math.PI))));
+  if (kind === 'gelu')
+    return multiplyAdd(features)(half, erf(f, features, f32x4.mul(value, v128.f32x4(Math.SQRT1_2))), half);
+  const inner = f32x4.mul(
+    value,
+    multiplyAdd(features)(
+      f32x4.mul(value, value),
+      v128.f32x4(0.044715 * Math.sqrt(2 / Math.PI)),
+      v128.f32x4(Math.sqrt(2 / Math.PI)),
+    ),
+  );
   return multiplyAdd(features)(half, tanh(f, features, inner), half);
 }

@@ -12,7 +12,13 @@ export const packFloat32Kernel = kernel({
     f.for(i, begin, end, 1, () => {
       f.set(n, i32.add(at.first, i));
       f.set(from, i32.add(at.from, i32.mul(i, times(at.K, 4))));
-      f.set(to, i32.add(i32.add(at.w, i32.mul(i32.div_u(n, i32.const(panel)), at.panelBytes)), times(i32.rem_u(n, i32.const(panel)), 4)));
+      f.set(
+        to,
+        i32.add(
+          i32.add(at.w, i32.mul(i32.div_u(n, i32.const(panel)), at.panelBytes)),
+          times(i32.rem_u(n, i32.const(panel)), 4),
+        ),
+      );
       f.for(k, i32.const(0), at.K, 1, () => {
         f.emit(i32.store(to, i32.load(from)));
         f.increment(from, 4);
@@ -32,13 +38,21 @@ export const packInt8Kernel = kernel({
     f.for(i, begin, end, 1, () => {
       f.set(n, i32.add(at.first, i));
       f.set(from, i32.add(at.from, i32.mul(i, at.K)));
-      f.set(to, i32.add(i32.add(at.w, i32.mul(i32.div_u(n, i32.const(panel)), at.panelBytes)), times(i32.rem_u(n, i32.const(panel)), group)));
+      f.set(
+        to,
+        i32.add(
+          i32.add(at.w, i32.mul(i32.div_u(n, i32.const(panel)), at.panelBytes)),
+          times(i32.rem_u(n, i32.const(panel)), group),
+        ),
+      );
       f.set(sum, i32.const(0));
       f.for(k, i32.const(0), at.K, 1, () => {
         f.set(code, i32.load8_s(i32.add(from, k)));
         f.set(sum, i32.add(sum, code));
         f.emit(i32.store8(i32.add(to, i32.and(k, i32.const(group - 1))), code));
-        f.if(i32.eq(i32.and(k, i32.const(group - 1)), i32.const(group - 1)), () => f.increment(to, panel * group));
+        f.if(i32.eq(i32.and(k, i32.const(group - 1)), i32.const(group - 1)), () =>
+          f.increment(to, panel * group),
+        );
       });
       f.emit(i32.store(i32.add(at.sums, times(n, 4)), sum));
     });

@@ -5,16 +5,29 @@ import { eachVector, kernel, multiplyAdd, plus, reduce, splat, times } from './k
 import { activate, exp2, ROUNDING } from './math.ts';
 
 /** Calls `body` for each row of the unit range. */
-function eachRow(f: FunctionBuilder, begin: Variable<'i32'>, end: Variable<'i32'>, body: (row: Variable<'i32'>) => void): void {
+function eachRow(
+  f: FunctionBuilder,
+  begin: Variable<'i32'>,
+  end: Variable<'i32'>,
+  body: (row: Variable<'i32'>) => void,
+): void {
   const row = f.local('i32');
   f.for(row, begin, end, 1, () => body(row));
 }
 
-const sumOf = (f: FunctionBuilder, x: Variable<'i32'>, from: I32, columns: I32, term: (v: V128) => V128): Variable<'v128'> => {
+const sumOf = (
+  f: FunctionBuilder,
+  x: Variable<'i32'>,
+  from: I32,
+  columns: I32,
+  term: (v: V128) => V128,
+): Variable<'v128'> => {
   const sums = f.localArray('v128', 4);
   for (const s of sums) f.set(s, v128.zero);
   f.set(x, from);
-  eachVector(f, columns, [x], 4, (lanes) => f.set(sums[lanes.slot], f32x4.add(sums[lanes.slot], lanes.keep(term(lanes.load(x))))));
+  eachVector(f, columns, [x], 4, (lanes) =>
+    f.set(sums[lanes.slot], f32x4.add(sums[lanes.slot], lanes.keep(term(lanes.load(x))))),
+  );
   return reduce(f, sums, f32x4.add);
 };
 
@@ -27,15 +40,29 @@ export const layerNormKernel = kernel({
     eachRow(f, begin, end, (row) => {
       const step = i32.mul(row, times(at.columns, 4));
       f.set(row0, i32.add(at.x, step));
-      const mean = f.local('v128', f32x4.div(sumOf(f, x, row0, at.columns, (v) => v), count));
+      const mean = f.local(
+        'v128',
+        f32x4.div(
+          sumOf(f, x, row0, at.columns, (v) => v),
+          count,
+        ),
+      );
       const centred = (v: V128) => f32x4.sub(v, mean);
       const squares = sumOf(f, x, row0, at.columns, (v) => f32x4.mul(centred(v), centred(v)));
-      const factor = f.local('v128', f32x4.div(v128.f32x4(1), f32x4.sqrt(f32x4.add(f32x4.div(squares, count), splat(at.epsilon)))));
+      const factor = f.local(
+        'v128',
+        f32x4.div(v128.f32x4(1), f32x4.sqrt(f32x4.add(f32x4.div(squares, count), splat(at.epsilon)))),
+      );
       f.set(x, row0);
       f.set(y, i32.add(at.y, step));
       f.set(g, at.scale);
       f.set(b, at.bias);
-      eachVector(f, at.columns, [x, y, g, b], 1, (lanes) => lanes.store(y, multiplyAdd(features)(f32x4.mul(centred(lanes.load(x)), factor), lanes.load(g), lanes.load(b))));
+      eachVector(f, at.columns, [x, y, g, b], 1, (lanes) =>
+        lanes.store(
+          y,
+          multiplyAdd(features)(f32x4.mul(centred(lanes.load(x)), factor), lanes.load(g), lanes.load(b)),
+        ),
+      );
     });
   },
 });
@@ -49,7 +76,10 @@ export const l2NormalizeKernel = kernel({
       const step = i32.mul(row, times(at.columns, 4));
       f.set(row0, i32.add(at.x, step));
       const squares = sumOf(f, x, row0, at.columns, (v) => f32x4.mul(v, v));
-      const factor = f.local('v128', f32x4.div(v128.f32x4(1), f32x4.max(f32x4.sqrt(squares), v128.f32x4(1e-12))));
+      const factor = f.local(
+        'v128',
+        f32x4.div(v128.f32x4(1), f32x4.max(f32x4.sqrt(squares), v128.f32x4(1e-12))),
+      );
       f.set(x, row0);
       f.set(y, i32.add(at.y, step));
       eachVector(f, at.columns, [x, y], 1, (lanes) => lanes.store(y, f32x4.mul(lanes.load(x), factor)));
@@ -70,7 +100,9 @@ export const softmaxKernel = kernel({
       f.set(row0, i32.add(at.x, step));
       f.set(largest, v128.f32x4(-Infinity));
       f.set(x, row0);
-      eachVector(f, at.columns, [x], 1, (lanes) => f.set(largest, f32x4.pmax(largest, lanes.keepOr(lanes.load(x), v128.f32x4(-Infinity)))));
+      eachVector(f, at.columns, [x], 1, (lanes) =>
+        f.set(largest, f32x4.pmax(largest, lanes.keepOr(lanes.load(x), v128.f32x4(-Infinity)))),
+      );
       reduce(f, [largest], f32x4.pmax);
       f.set(sum, v128.zero);
       f.set(x, row0);
@@ -99,7 +131,9 @@ export const activationKernel = (activation: Activation) =>
         const step = i32.mul(row, times(at.columns, 4));
         f.set(x, i32.add(at.x, step));
         f.set(y, i32.add(at.y, step));
-        eachVector(f, at.columns, [x, y], 1, (lanes) => lanes.store(y, activate(f, features, activation, lanes.load(x))));
+        eachVector(f, at.columns, [x, y], 1, (lanes) =>
+          lanes.store(y, activate(f, features, activation, lanes.load(x))),
+        );
       });
     },
   });
@@ -141,18 +175,39 @@ export const quantizeRowsKernel = kernel({
       f.emit(v128.store32_lane(scalesAt, magic, 0, 4));
       f.set(magic, f32x4.add(zero, v128.f32x4(ROUNDING)));
       f.set(x, row0);
-      f.set(out, i32.add(at.codes, i32.mul(i32.mul(row, at.pitch), i32.const(features.dot === 'i16' ? 2 : 1))));
+      f.set(
+        out,
+        i32.add(at.codes, i32.mul(i32.mul(row, at.pitch), i32.const(features.dot === 'i16' ? 2 : 1))),
+      );
       f.set(left, at.columns);
       const sixteen = () => {
-        for (let i = 0; i < 4; i++) f.set(r[i], i32x4.sub(f32x4.add(f32x4.mul(v128.load(x, 16 * i), inverse), magic), v128.i32x4(0x4b400000)));
+        for (let i = 0; i < 4; i++)
+          f.set(
+            r[i],
+            i32x4.sub(f32x4.add(f32x4.mul(v128.load(x, 16 * i), inverse), magic), v128.i32x4(0x4b400000)),
+          );
         // The last few columns: what stands past the row becomes the code 0.
         f.if(i32.lt_s(left, i32.const(16)), () => {
-          for (let i = 0; i < 4; i++) f.set(r[i], v128.and(r[i], i32x4.lt_s(v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3), i32x4.splat(left))));
+          for (let i = 0; i < 4; i++)
+            f.set(
+              r[i],
+              v128.and(
+                r[i],
+                i32x4.lt_s(v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3), i32x4.splat(left)),
+              ),
+            );
         });
         if (shift) {
           for (let i = 0; i < 4; i++) f.set(r[i], i32x4.add(r[i], v128.i32x4(shift)));
           f.if(i32.lt_s(left, i32.const(16)), () => {
-            for (let i = 0; i < 4; i++) f.set(r[i], v128.and(r[i], i32x4.lt_s(v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3), i32x4.splat(left))));
+            for (let i = 0; i < 4; i++)
+              f.set(
+                r[i],
+                v128.and(
+                  r[i],
+                  i32x4.lt_s(v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3), i32x4.splat(left)),
+                ),
+              );
           });
         }
         const a = i16x8.narrow_i32x4_s(r[0], r[1]);

@@ -1,0 +1,255 @@
+import type { LinearNode } from '../../program/ops/linear.ts';
+import type { Program } from '../../program/program.ts';
+import type { WeightSpec } from '../../tensor/codec.ts';
+import type { Bindings } from '../../tensor/dim.ts';
+import { AttenuateError } from '../../tensor/error.ts';
+import type { Features, Tiles } from './kernels/kernel.ts';
+import { stagingFor, WeightLoader } from './loader.ts';
+import { kernelOf } from './lower.ts';
+import { buildModule, type KernelKey, type KernelModule, STEP_WORDS } from './module.ts';
+import { makePlan, type Plan } from './plan.ts';
+import { CONTROL_BYTES, executeShared, instantiate, quit, type SpawnPool } from './pool.ts';
+import { placeWeights, type WeightMap } from './weights.ts';
+
+export interface EngineOptions {
+  readonly features: Features;
+  readonly tiles: Tiles;
+  readonly threads: number;
+  /** Needed for more than one thread. */
+  readonly spawn?: SpawnPool;
+  /** Most bytes of WebAssembly memory. */
+  readonly maxMemory?: number;
+}
+
+const PAGE = 65536;
+const MAX_PAGES = 65536;
+/** Vector loads in a row's tail may read past it, never past this. */
+const SLACK = 64;
+const PLANS_KEPT = 64;
+const YIELD_AFTER_MS = 50;
+
+/** One Program with its weights in one WebAssembly memory: [control | packed weights | arena | scratch of each thread]. */
+export class WasmEngine {
+  readonly program: Program;
+  readonly options: EngineOptions;
+  private readonly map: WeightMap;
+  private readonly kernels: KernelModule;
+  private readonly module: WebAssembly.Module;
+  private readonly plans = new Map<string, Plan>();
+  private memory: WebAssembly.Memory | null;
+  private execute: ReturnType<typeof instantiate>;
+  private pool: { terminate(): void } | null = null;
+  private installed: Plan | null = null;
+  /** Highest byte that any run so far was allowed to touch. */
+  highWater = 0;
+
+  private constructor(program: Program, specs: ReadonlyMap<string, WeightSpec>, options: EngineOptions) {
+    this.program = program;
+    this.options = options;
+    const shared = options.threads > 1;
+    this.map = placeWeights(program, options.features, CONTROL_BYTES + PACK_BYTES);
+    const staging = stagingFor([...specs.values()]);
+    const initial = Math.ceil((this.map.end + staging + SLACK) / PAGE);
+    const limit = Math.min(MAX_PAGES, Math.floor((options.maxMemory ?? MAX_PAGES * PAGE) / PAGE));
+    if (initial > limit) throw outOfMemory(initial * PAGE, limit * PAGE, 'the weights alone');
+    this.kernels = buildModule(kernelKeys(program), options.features, options.tiles, {
+      shared,
+      minPages: 1,
+      maxPages: MAX_PAGES,
+    });
+    this.memory = new WebAssembly.Memory({ initial, maximum: MAX_PAGES, shared });
+    this.module = new WebAssembly.Module(this.kernels.bytes);
+    this.execute = instantiate(this.module, this.memory);
+  }
+
+  /** @throws `OUT_OF_MEMORY` when the weights alone pass `maxMemory` */
+  static async create(
+    program: Program,
+    specs: ReadonlyMap<string, WeightSpec>,
+    options: EngineOptions,
+  ): Promise<WasmEngine> {
+    const engine = new WasmEngine(program, specs, options);
+    if (options.threads > 1) {
+      const members = Array.from({ length: options.threads - 1 }, (_, i) => ({
+        memory: engine.memory!,
+        module: engine.module,
+        index: i + 1,
+      }));
+      engine.pool = await options.spawn!(members);
+    }
+    return engine;
+  }
+
+  get weightBytes(): number {
+    return this.map.end;
+  }
+
+  get moduleBytes(): number {
+    return this.kernels.bytes.length;
+  }
+
+  /** Takes the weights, piece by piece, before the first run. */
+  loader(specs: ReadonlyMap<string, WeightSpec>): WeightLoader {
+    const packFields = { from: 0, w: 4, sums: 8, first: 12, K: 16, panelBytes: 20 } as const;
+    return new WeightLoader(specs, {
+      map: this.map,
+      memory: () => this.buffer(),
+      staging: this.map.end,
+      stagingBytes: this.buffer().byteLength - this.map.end - SLACK,
+      pack: (kernel, fields, rows) => {
+        const words = new Int32Array(this.buffer());
+        const step = CONTROL_BYTES / 4;
+        const descriptor = CONTROL_BYTES + STEP_WORDS * 4;
+        words.set([this.kernels.kernels.get(kernel)!.index, descriptor, rows, rows, 0, 0], step);
+        for (const [name, offset] of Object.entries(packFields))
+          words[(descriptor + offset) / 4] = fields[name as keyof typeof fields];
+        this.execute(CONTROL_BYTES, 1, 0);
+      },
+    });
+  }
+
+  /** The plan of one shape, computed once; allocates nothing. */
+  plan(bindings: Bindings): Plan {
+    const key = `${bindings.B},${bindings.N},${bindings.P ?? 0}`;
+    let plan = this.plans.get(key);
+    if (!plan) {
+      const { features, threads } = this.options;
+      plan = makePlan(
+        {
+          program: this.program,
+          features,
+          threads,
+          kernels: this.kernels.kernels,
+          weights: this.map,
+          arena: this.map.end,
+        },
+        bindings,
+      );
+      if (this.plans.size >= PLANS_KEPT) this.plans.delete(this.plans.keys().next().value!);
+    } else this.plans.delete(key);
+    this.plans.set(key, plan);
+    return plan;
+  }
+
+  /**
+   * Runs the Program. `inputs` by name, int32, of the shapes that `bindings` give.
+   * @throws `OUT_OF_MEMORY` before anything is allocated; the signal's reason at the next stage after an abort
+   */
+  async run(
+    bindings: Bindings,
+    inputs: Readonly<Record<string, Int32Array>>,
+    signal?: AbortSignal,
+  ): Promise<Float32Array[]> {
+    signal?.throwIfAborted();
+    const plan = this.plan(bindings);
+    this.reserve(plan);
+    this.install(plan);
+    for (const value of this.program.inputs) {
+      const { offset, shape } = plan.layout.placements.get(value.id)!;
+      const wanted = shape.reduce((n, d) => n * d, 1);
+      const data = inputs[value.name];
+      if (data?.length !== wanted)
+        throw new AttenuateError(
+          'INPUT_SHAPE',
+          `[run] wrong input ${value.name}: expected ${wanted} values for [${shape}], got ${data?.length ?? 'none'}. Pass one value per element.`,
+          { input: value.name, shape },
+        );
+      new Int32Array(this.buffer(), plan.base + offset, wanted).set(data);
+    }
+    await this.steps(plan, signal);
+    return this.program.outputs.map((value) => {
+      const { offset, shape } = plan.layout.placements.get(value.id)!;
+      return new Float32Array(
+        this.buffer(),
+        plan.base + offset,
+        shape.reduce((n, d) => n * d, 1),
+      ).slice();
+    });
+  }
+
+  memoryBytes(): number {
+    return this.memory?.buffer.byteLength ?? 0;
+  }
+
+  /** The memory itself, for tests that look at what a run wrote. */
+  buffer(): ArrayBufferLike {
+    if (!this.memory)
+      throw new AttenuateError(
+        'DISPOSED',
+        '[run] model is disposed: expected a live model, got one whose memory was returned. Load it again.',
+      );
+    return this.memory.buffer;
+  }
+
+  dispose(): void {
+    if (!this.memory) return;
+    if (this.pool) {
+      quit(this.memory);
+      this.pool.terminate();
+    }
+    this.memory = null;
+    this.pool = null;
+    this.installed = null;
+    this.execute = () => {};
+    this.plans.clear();
+  }
+
+  private reserve(plan: Plan): void {
+    const needed = plan.end + SLACK;
+    const limit = Math.min(MAX_PAGES * PAGE, this.options.maxMemory ?? Number.POSITIVE_INFINITY);
+    if (needed > limit)
+      throw outOfMemory(needed, limit, `${plan.bindings.B} texts of ${plan.bindings.N} tokens`);
+    const missing = Math.ceil((needed - this.buffer().byteLength) / PAGE);
+    if (missing > 0) this.memory!.grow(missing);
+    this.highWater = Math.max(this.highWater, plan.end);
+  }
+
+  private install(plan: Plan): void {
+    const words = new Int32Array(this.buffer());
+    if (this.installed !== plan) words.set(plan.image, this.map.end / 4);
+    else if (this.options.threads > 1)
+      for (let i = 0; i < plan.steps.length; i++)
+        words.fill(0, this.map.end / 4 + i * STEP_WORDS + 4, this.map.end / 4 + i * STEP_WORDS + 6);
+    this.installed = plan;
+  }
+
+  /** Stage by stage: between stages an abort is seen, and a long run lets the event loop breathe. */
+  private async steps(plan: Plan, signal?: AbortSignal): Promise<void> {
+    let last = performance.now();
+    for (let from = 0; from < plan.steps.length; ) {
+      let to = from + 1;
+      while (to < plan.steps.length && plan.steps[to].stage === plan.steps[from].stage) to++;
+      const at = this.map.end + from * STEP_WORDS * 4;
+      if (this.pool)
+        executeShared(this.memory!, this.execute, at, to - from, plan.scratch, plan.scratchBytes);
+      else this.execute(at, to - from, plan.scratch);
+      from = to;
+      if (from < plan.steps.length && (signal || performance.now() - last > YIELD_AFTER_MS)) {
+        await new Promise<void>((resume) => setTimeout(resume));
+        last = performance.now();
+        signal?.throwIfAborted();
+        this.buffer();
+      }
+    }
+  }
+}
+
+/** Room for one step and one packing descriptor, before the weights. */
+const PACK_BYTES = STEP_WORDS * 4 + 32;
+
+function kernelKeys(program: Program): KernelKey[] {
+  const keys = new Set<KernelKey>(program.nodes.map(kernelOf));
+  for (const node of program.nodes)
+    if (node.kind === 'linear')
+      keys.add((node as LinearNode).attributes.quantized ? 'packInt8' : 'packFloat32');
+  return [...keys];
+}
+
+function outOfMemory(needed: number, limit: number, what: string): AttenuateError {
+  const mb = (n: number) => `${(n / 1e6).toFixed(1)} MB`;
+  return new AttenuateError(
+    'OUT_OF_MEMORY',
+    `[plan] ${what} need more memory than allowed: expected at most ${mb(limit)}, got ${mb(needed)}. Use fewer or shorter texts, a smaller model, or raise maxMemory.`,
+    { needed, limit },
+  );
+}

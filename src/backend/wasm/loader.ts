@@ -1,0 +1,223 @@
+import { columnsOf, elements, rowsOf, sections, type WeightSpec } from '../../tensor/codec.ts';
+import { AttenuateError } from '../../tensor/error.ts';
+import { decodeBfloat16, decodeFloat16 } from '../../tensor/half.ts';
+import type { WeightMap } from './weights.ts';
+
+/** Runs a packing kernel over `rows` rows that stand at the staging address. */
+export type Pack = (
+  kernel: 'packFloat32' | 'packInt8',
+  fields: { from: number; w: number; sums: number; first: number; K: number; panelBytes: number },
+  rows: number,
+) => void;
+
+export interface LoaderTarget {
+  readonly map: WeightMap;
+  readonly memory: () => ArrayBufferLike;
+  /** Where rows wait until they are packed, and how much fits there. */
+  readonly staging: number;
+  readonly stagingBytes: number;
+  readonly pack: Pack;
+}
+
+/** Bytes that `staging` must hold for these weights. */
+export function stagingFor(specs: Iterable<WeightSpec>): number {
+  let widest = 0;
+  for (const { shape } of specs) if (shape.length === 2) widest = Math.max(widest, columnsOf(shape) * 4);
+  return Math.max(1 << 16, widest);
+}
+
+/** Takes the weights of a model piece by piece, in any order of weights, and puts each where its kernels read it. */
+export class WeightLoader {
+  private readonly target: LoaderTarget;
+  private readonly specs: ReadonlyMap<string, WeightSpec>;
+  private readonly seen = new Map<string, number>();
+  /** Bytes of a row, or of a scale vector, that is not whole yet. */
+  private pending: Uint8Array = new Uint8Array(0);
+
+  constructor(specs: ReadonlyMap<string, WeightSpec>, target: LoaderTarget) {
+    this.specs = specs;
+    this.target = target;
+  }
+
+  accept(name: string, offset: number, bytes: Uint8Array): void {
+    const spec = this.specs.get(name);
+    if (
+      !spec ||
+      (!this.target.map.raw.has(name) &&
+        !this.target.map.matrices.has(name) &&
+        !this.target.map.biases.has(name))
+    )
+      return;
+    if ((this.seen.get(name) ?? 0) !== offset)
+      throw new AttenuateError(
+        'WEIGHT_ORDER',
+        `[load] piece of ${name} out of order: expected offset ${this.seen.get(name) ?? 0}, got ${offset}. Send each weight's bytes in order.`,
+        { name, offset },
+      );
+    this.seen.set(name, offset + bytes.length);
+    const parts = sections(spec);
+    for (const section of parts) {
+      const from = Math.max(0, section.offset - offset);
+      const to = Math.min(bytes.length, section.offset + section.byteLength - offset);
+      if (to > from)
+        this.section(
+          name,
+          spec,
+          section.name,
+          offset + from - section.offset,
+          bytes.subarray(from, to),
+          offset + to === section.offset + section.byteLength,
+        );
+    }
+  }
+
+  /** @throws `WEIGHT_MISSING` when a weight that the Program reads has not come whole. */
+  finish(): void {
+    const { raw, matrices, biases } = this.target.map;
+    for (const name of new Set([...raw.keys(), ...matrices.keys(), ...biases.keys()])) {
+      const spec = this.specs.get(name)!;
+      const last = sections(spec).at(-1)!;
+      const got = this.seen.get(name) ?? 0;
+      if (got < last.offset + last.byteLength)
+        throw new AttenuateError(
+          'WEIGHT_MISSING',
+          `[load] weight ${name} is not whole: expected ${last.offset + last.byteLength} bytes, got ${got}. Fetch the model again.`,
+          { name, got },
+        );
+    }
+  }
+
+  private section(
+    name: string,
+    spec: WeightSpec,
+    section: 'values' | 'scales',
+    at: number,
+    bytes: Uint8Array,
+    last: boolean,
+  ): void {
+    const base = this.target.map.raw.get(name);
+    if (spec.codec === 'int8') {
+      if (base !== undefined)
+        new Uint8Array(this.target.memory()).set(
+          bytes,
+          base + (section === 'scales' ? (elements(spec.shape) + 3) & ~3 : 0) + at,
+        );
+      if (section === 'values') this.rows(name, spec, bytes, at, last);
+      else if (last) this.scales(name, spec, this.join(bytes));
+      else this.pending = this.join(bytes).slice();
+      return;
+    }
+    const width = spec.codec === 'float32' ? 4 : 2;
+    const joined = this.join(bytes);
+    const whole = joined.length - (joined.length % width);
+    const index = (at + bytes.length - joined.length) / width;
+    const floats = this.floats(spec, joined.subarray(0, whole));
+    if (base !== undefined)
+      new Float32Array(this.target.memory(), base, elements(spec.shape)).set(floats, index);
+    for (const { linear, part } of this.target.map.biases.get(name) ?? []) {
+      const bias = new Float32Array(this.target.memory(), linear.bias, linear.columns);
+      for (let i = 0; i < floats.length; i++) bias[linear.columnOf(part, index + i)] = floats[i];
+    }
+    this.pending = new Uint8Array(0);
+    if (this.target.map.matrices.has(name)) {
+      const columns = columnsOf(spec.shape);
+      const rowBytes = columns * width;
+      const done = whole - ((at + bytes.length - (joined.length - whole)) % rowBytes);
+      const rows = Math.max(0, done / rowBytes);
+      if (rows > 0)
+        this.packRows(
+          name,
+          'packFloat32',
+          new Uint8Array(floats.buffer, floats.byteOffset, rows * columns * 4),
+          columns * 4,
+          index / columns,
+          rows,
+        );
+      this.pending = joined.slice(rows * rowBytes);
+    } else this.pending = joined.slice(whole);
+    if (last) this.pending = new Uint8Array(0);
+  }
+
+  private join(bytes: Uint8Array): Uint8Array {
+    if (!this.pending.length) return bytes;
+    const out = new Uint8Array(this.pending.length + bytes.length);
+    out.set(this.pending);
+    out.set(bytes, this.pending.length);
+    return out;
+  }
+
+  private floats(spec: WeightSpec, bytes: Uint8Array): Float32Array {
+    if (spec.codec === 'float16') return decodeFloat16(bytes);
+    if (spec.codec === 'bfloat16') return decodeBfloat16(bytes);
+    const aligned = bytes.byteOffset % 4 ? bytes.slice() : bytes;
+    return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.length >> 2);
+  }
+
+  /** Whole rows of int8 codes; what is left of the last one waits. */
+  private rows(name: string, spec: WeightSpec, bytes: Uint8Array, at: number, last: boolean): void {
+    if (!this.target.map.matrices.has(name)) return;
+    const columns = columnsOf(spec.shape);
+    const joined = this.join(bytes);
+    const first = (at + bytes.length - joined.length) / columns;
+    const rows = Math.floor(joined.length / columns);
+    this.pending = last ? new Uint8Array(0) : joined.slice(rows * columns);
+    if (rows) this.packRows(name, 'packInt8', joined.subarray(0, rows * columns), columns, first, rows);
+  }
+
+  private packRows(
+    name: string,
+    kernel: 'packFloat32' | 'packInt8',
+    bytes: Uint8Array,
+    rowBytes: number,
+    first: number,
+    rows: number,
+  ): void {
+    const { staging, stagingBytes, pack } = this.target;
+    const most = Math.floor(stagingBytes / rowBytes);
+    for (const { linear, part } of this.target.map.matrices.get(name)!)
+      for (let row = 0; row < rows; ) {
+        const count = Math.min(most, rows - row, linear.runOf(part, first + row));
+        new Uint8Array(this.target.memory()).set(
+          bytes.subarray(row * rowBytes, (row + count) * rowBytes),
+          staging,
+        );
+        const K = kernel === 'packInt8' ? rowBytes : rowBytes / 4;
+        pack(
+          kernel,
+          {
+            from: staging,
+            w: linear.w,
+            sums: linear.corrections,
+            first: linear.columnOf(part, first + row),
+            K,
+            panelBytes: linear.panelBytes,
+          },
+          count,
+        );
+        row += count;
+      }
+  }
+
+  /** Scales come after the codes, so each column's Σw is known: `correction = scale · Σw`. */
+  private scales(name: string, spec: WeightSpec, bytes: Uint8Array): void {
+    this.pending = new Uint8Array(0);
+    const source = this.floats({ codec: 'float32', shape: spec.shape }, bytes);
+    for (const scale of source)
+      if (!(scale >= 0 && scale < Infinity))
+        throw new AttenuateError(
+          'WEIGHT_SCALE',
+          `[load] bad scale in ${name}: expected a finite number ≥ 0, got ${scale}. Fetch or quantise the model again.`,
+          { name, scale },
+        );
+    for (const { linear, part } of this.target.map.matrices.get(name) ?? []) {
+      const scales = new Float32Array(this.target.memory(), linear.scales, linear.columns);
+      const sums = new Int32Array(this.target.memory(), linear.corrections, linear.columns);
+      const corrections = new Float32Array(this.target.memory(), linear.corrections, linear.columns);
+      for (let row = 0; row < rowsOf(spec.shape); row++) {
+        const column = linear.columnOf(part, row);
+        scales[column] = source[row];
+        corrections[column] = source[row] * sums[column];
+      }
+    }
+  }
+}

@@ -1,0 +1,63 @@
+import { WasmEngine } from '../backend/wasm/engine.ts';
+import { createTokenizer } from '../format/tokenizer.ts';
+import type { Model } from '../model/config.ts';
+import { traceEncoder } from '../model/encoder.ts';
+import { byteSize } from '../tensor/codec.ts';
+import { configure } from './configure.ts';
+import type { Platform } from './platform.ts';
+import { EncoderModel } from './text-model.ts';
+import type { LoadOptions, TextModel } from './types.ts';
+
+/** Longest sequence with tiled positions: what the arena's 32-bit addresses and the block lists are tested for. */
+const TILED_LENGTH = 16384;
+
+/**
+ * Makes a Model ready to run here: places and packs its weights as they stream in.
+ * @throws `OUT_OF_MEMORY`, what the model's file throws, the signal's reason after an abort
+ */
+export async function loadOn(
+  platform: Platform,
+  model: Model,
+  options: LoadOptions = {},
+): Promise<TextModel> {
+  const { signal, onProgress } = options;
+  signal?.throwIfAborted();
+  const config = options.tilePositions
+    ? { ...model.config, tilePositions: true, maxLength: TILED_LENGTH }
+    : model.config;
+  const { specs } = model.weights;
+  const program = traceEncoder(config, specs);
+  const { features, tiles, threads, info } = await configure(config, options, platform);
+  const engine = await WasmEngine.create(program, specs, {
+    features,
+    tiles,
+    threads,
+    spawn: platform.spawn,
+    maxMemory: options.maxMemory,
+  });
+  try {
+    const loader = engine.loader(specs);
+    const totalBytes = [...specs.values()].reduce((n, s) => n + byteSize(s), 0);
+    let loadedBytes = 0;
+    for await (const { name, offset, bytes } of pieces(model, signal)) {
+      signal?.throwIfAborted();
+      loader.accept(name, offset, bytes);
+      loadedBytes += bytes.length;
+      onProgress?.({ loadedBytes, totalBytes });
+    }
+    loader.finish();
+    const tokenizer = model.tokenizer ? createTokenizer(model.tokenizer, config.maxLength) : null;
+    return new EncoderModel({ model: { ...model, config }, engine, tokenizer, info });
+  } catch (error) {
+    engine.dispose();
+    throw error;
+  }
+}
+
+async function* pieces({ weights }: Model, signal?: AbortSignal) {
+  if (weights.stream) {
+    yield* weights.stream(signal);
+    return;
+  }
+  for (const name of weights.specs.keys()) yield { name, offset: 0, bytes: (await weights.read(name)).bytes };
+}

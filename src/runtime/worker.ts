@@ -1,0 +1,57 @@
+import { type PoolMember, serve } from '../backend/wasm/pool.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import { loadLocal } from './browser-local.ts';
+import type { LoadedState, Reply, Request } from './remote.ts';
+import type { TextModel } from './types.ts';
+
+/** The file that a page's model lives in, and that its helper threads run: the first message says which. */
+const scope = globalThis as unknown as {
+  postMessage(message: unknown): void;
+  onmessage: ((event: MessageEvent) => void) | null;
+  location: { href: string };
+};
+
+let model: TextModel | null = null;
+const aborts = new Map<number, AbortController>();
+const send = (reply: Reply): void => scope.postMessage(reply);
+
+async function answer(request: Exclude<Request, { kind: 'abort' }>, signal: AbortSignal): Promise<unknown> {
+  if (request.kind === 'load') {
+    const { id, source, options } = request;
+    model = await loadLocal(
+      source,
+      { ...options, signal, onProgress: (p) => send({ id, kind: 'progress', ...p }) },
+      scope.location.href,
+    );
+    const { config, info, recipe, provenance } = model;
+    return { config, info, recipe, provenance } satisfies LoadedState;
+  }
+  const { method, args } = request;
+  const withSignal =
+    method === 'plan' || method === 'memoryBytes' || method === 'tokenize'
+      ? args
+      : [...args.slice(0, -1), { ...(args.at(-1) as object), signal }];
+  return (model![method] as (...a: unknown[]) => Promise<unknown>)(...withSignal);
+}
+
+scope.onmessage = ({ data }: MessageEvent<Request | { kind: 'serve'; member: PoolMember }>) => {
+  if (data.kind === 'serve') return serve(data.member, () => scope.postMessage('ready'));
+  if (data.kind === 'abort') return aborts.get(data.id)?.abort(new DOMException(data.reason, 'AbortError'));
+  const controller = new AbortController();
+  aborts.set(data.id, controller);
+  answer(data, controller.signal)
+    .then((value) => send({ id: data.id, kind: 'done', value }))
+    .catch((error: unknown) => {
+      const known = error instanceof AttenuateError ? error : null;
+      const { name, message } = error as Error;
+      send({
+        id: data.id,
+        kind: 'failed',
+        name,
+        message,
+        code: known?.code ?? 'INTERNAL',
+        fields: { ...known?.fields },
+      });
+    })
+    .finally(() => aborts.delete(data.id));
+};
