@@ -48,7 +48,7 @@ const embedPeer =
   (peer: Peer, model: TextModel) =>
   async (texts: string[]): Promise<Float32Array[]> => {
     const vectors: Float32Array[] = [];
-    for (const text of texts) vectors.push(await peer.embed(model.tokenize(text)));
+    for (const text of texts) vectors.push(await peer.embed(await model.tokenize(text)));
     return vectors;
   };
 
@@ -68,7 +68,8 @@ async function golden(subjects: Subjects): Promise<Row> {
   const model = await subjects.load('float32');
   const vectors = await embedOurs(model)(sentences.map(({ text }) => text));
   const ours = Math.min(...sentences.map(({ embedding }, i) => cosine(vectors[i], embedding)));
-  const differ = sentences.filter(({ text, ids }) => `${model.tokenize(text)}` !== `${ids}`);
+  const tokens = await Promise.all(sentences.map(({ text }) => model.tokenize(text)));
+  const differ = sentences.filter(({ ids }, i) => `${tokens[i]}` !== `${ids}`);
   let web: number | null = null;
   let note = `${sentences.length - differ.length} of ${sentences.length} texts have equal token ids`;
   try {

@@ -25,7 +25,7 @@ async function ours(
     const model = await load(file, options);
     return {
       embed: async () => (await model.run([ids]))[0],
-      plannedBytes: model.plan(ids.length, 1)[0].arenaBytes,
+      plannedBytes: (await model.plan(ids.length, 1))[0].arenaBytes,
     };
   };
 }

@@ -1,14 +1,14 @@
+import { runReference } from '../src/backend/reference/interpreter.ts';
 import { WasmEngine } from '../src/backend/wasm/engine.ts';
 import type { Features, Tiles } from '../src/backend/wasm/kernels/kernel.ts';
 import { and, constant, ge, key, le, query, sub } from '../src/program/mask/expression.ts';
-import type { ReferenceTensor } from '../src/program/op.ts';
 import { attention } from '../src/program/ops/attention.ts';
 import { linear, padHead } from '../src/program/ops/linear.ts';
 import { OPS } from '../src/program/ops/registry.ts';
 import type { Program } from '../src/program/program.ts';
 import { trace } from '../src/program/trace.ts';
-import { type Codec, decode, encode, rowsOf, type Weight } from '../src/tensor/codec.ts';
-import { type Bindings, evaluateDim, symbol } from '../src/tensor/dim.ts';
+import { type Codec, encode, type Weight } from '../src/tensor/codec.ts';
+import { type Bindings, symbol } from '../src/tensor/dim.ts';
 
 /**
  * How often a Program repeats its op: handing over inputs and outputs is then a small part of a run. Row
@@ -21,6 +21,8 @@ export interface KernelCase {
   readonly id: string;
   readonly what: string;
   readonly program: Program;
+  /** The same with one copy, for the reference. */
+  readonly single: Program;
   readonly bindings: Bindings;
   readonly weights: ReadonlyMap<string, Weight>;
   /** By name, as the Program names its inputs. */
@@ -52,17 +54,19 @@ function product(rows: number, K: number, C: number, codec: Codec): KernelCase {
     ['x.weight', weight],
     ['x.bias', bias],
   ]);
-  const program = trace(weights, (t) => {
-    const x = t.input('x', 'float32', [symbol('B'), symbol('N'), K]);
-    const copies = Array.from({ length: COPIES }, () =>
-      linear(t, x, [t.parameter('x.weight')], [t.parameter('x.bias')]),
-    );
-    t.output(copies.at(-1)!);
-  });
+  const program = (copies: number): Program =>
+    trace(weights, (t) => {
+      const x = t.input('x', 'float32', [symbol('B'), symbol('N'), K]);
+      const outputs = Array.from({ length: copies }, () =>
+        linear(t, x, [t.parameter('x.weight')], [t.parameter('x.bias')]),
+      );
+      t.output(outputs.at(-1)!);
+    });
   return {
     id: `linear-${codec}-${rows}x${K}x${C}`,
     what: `product [${rows}, ${K}] × [${K}, ${C}]${codec === 'int8' ? ', int8' : ''}`,
-    program,
+    program: program(COPIES),
+    single: program(1),
     bindings: { B: 1, N: rows },
     weights,
     inputs: { x: random(rows * K, 3) },
@@ -75,14 +79,15 @@ function attend(heads: number, headSize: number, n: number, window: number | nul
   const pitch = padHead(headSize);
   const distance = sub(key, query);
   const mask = window === null ? null : and(ge(distance, constant(-window)), le(distance, constant(window)));
-  const program = trace(new Map(), (t) => {
-    const qkv = t.input('qkv', 'float32', [3 * heads, symbol('B'), symbol('N'), pitch]);
-    const lengths = t.input('lengths', 'int32', [symbol('B')]);
-    const copies = Array.from({ length: COPIES }, () =>
-      attention(t, qkv, lengths, { heads, headSize, scale: 1 / Math.sqrt(headSize), mask }),
-    );
-    t.output(copies.at(-1)!);
-  });
+  const program = (copies: number): Program =>
+    trace(new Map(), (t) => {
+      const qkv = t.input('qkv', 'float32', [3 * heads, symbol('B'), symbol('N'), pitch]);
+      const lengths = t.input('lengths', 'int32', [symbol('B')]);
+      const outputs = Array.from({ length: copies }, () =>
+        attention(t, qkv, lengths, { heads, headSize, scale: 1 / Math.sqrt(headSize), mask }),
+      );
+      t.output(outputs.at(-1)!);
+    });
   let pairs = 0;
   for (let q = 0; q < n; q++)
     pairs += window === null ? n : Math.min(n - 1, q + window) - Math.max(0, q - window) + 1;
@@ -92,7 +97,8 @@ function attend(heads: number, headSize: number, n: number, window: number | nul
   return {
     id: `attention-${window === null ? 'dense' : `local${window}`}-h${heads}d${headSize}-n${n}`,
     what: `attention, ${heads} heads of ${headSize}, n=${n}, ${window === null ? 'dense' : `window ±${window}`}`,
-    program,
+    program: program(COPIES),
+    single: program(1),
     bindings: { B: 1, N: n },
     weights: new Map(),
     inputs: { qkv, lengths: Int32Array.of(n) },
@@ -145,50 +151,16 @@ export async function openKernel(
   };
 }
 
-/** Whether `output` is within the last op's error budget of the float64 reference. */
+/** Whether `output` is within the op's error budget of the float64 reference. */
 export function withinBudget(
-  { program, bindings, weights, inputs }: KernelCase,
+  { single, bindings, weights, inputs }: KernelCase,
   output: Float32Array,
   levels: 128 | 256,
 ): boolean {
-  const values = new Map<number, ReferenceTensor>();
-  for (const value of program.inputs)
-    values.set(value.id, {
-      shape: value.shape.map((d) => evaluateDim(d, bindings)),
-      data: Float64Array.from(inputs[value.name]),
-    });
-  const wanted = program.nodes.filter(
-    ({ outputs }, i) => i === program.nodes.length - 1 || outputs.length > 1,
-  );
-  for (const node of wanted) {
-    const outputShapes = node.outputs.map(({ shape }) => shape.map((d) => evaluateDim(d, bindings)));
-    const data = OPS.get(node.kind)!.reference(node, {
-      inputs: node.inputs.map(({ id }) => values.get(id)!),
-      parameters: node.parameters.map(({ name }) => referenceParameter(weights.get(name)!)),
-      outputShapes,
-      bindings,
-      levels,
-    });
-    for (const [i, { id }] of node.outputs.entries())
-      values.set(id, { shape: outputShapes[i], data: data[i] });
-  }
-  const last = program.nodes.at(-1)!;
-  const { absolute, relative } = OPS.get(last.kind)!.budget;
-  const expected = values.get(program.outputs[0].id)!.data;
+  const [expected] = runReference(single, weights, inputs, bindings, levels);
+  const { absolute, relative } = OPS.get(single.nodes.at(-1)!.kind)!.budget;
   const largest = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-  // A code of the row quantisation may fall either way: one step of it, times the largest weight, is allowed.
-  const codes = program.nodes.some(({ kind }) => kind === 'quantizeRows') ? 0.01 : 0;
+  // A code of the row quantisation may fall either way between two codes: one in a hundred covers a few of them.
+  const codes = single.nodes.some(({ kind }) => kind === 'quantizeRows') ? 0.01 : 0;
   return expected.every((x, i) => Math.abs(output[i] - x) <= absolute + (relative + codes) * largest);
-}
-
-function referenceParameter(weight: Weight): ReferenceTensor & { scales?: Float64Array } {
-  if (weight.codec !== 'int8') return { shape: weight.shape, data: Float64Array.from(decode(weight)) };
-  const count = weight.shape.reduce((a, b) => a * b, 1);
-  const { buffer, byteOffset } = weight.bytes;
-  const scales = new Float32Array(buffer, byteOffset + ((count + 3) & ~3), rowsOf(weight.shape));
-  return {
-    shape: weight.shape,
-    data: Float64Array.from(new Int8Array(buffer, byteOffset, count)),
-    scales: Float64Array.from(scales),
-  };
 }

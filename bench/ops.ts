@@ -1,14 +1,12 @@
-import type { Features, Tiles } from '../src/backend/wasm/kernels/kernel.ts';
-import { probeFeatures } from '../src/backend/wasm/probe.ts';
+import type { Features } from '../src/backend/wasm/kernels/kernel.ts';
 import type { EncoderConfig } from '../src/model/config.ts';
+import { type Configuration, configure } from '../src/runtime/configure.ts';
+import { nodePlatform } from '../src/runtime/node/platform.ts';
 import { type CeilingName, ceilings, spinLoop } from './ceiling.ts';
 import { COPIES, type KernelCase, kernelCases, openKernel, withinBudget } from './kernels.ts';
 import { failedRow, type Row } from './report.ts';
 import type { Subjects } from './subjects.ts';
 import { interleave } from './timing.ts';
-
-const PANEL = 8;
-const TILES: Tiles = { float32: 6, int8: 6 };
 
 const ceilingOf = (
   arithmetic: KernelCase['arithmetic'],
@@ -19,9 +17,8 @@ const ceilingOf = (
 };
 
 /** One kernel in turn with the loop that sets its ceiling, so that both see the same neighbours. */
-async function kernelRow(kernel: KernelCase): Promise<Row> {
-  const features: Features = { ...probeFeatures(), panel: PANEL };
-  const open = await openKernel(kernel, features, TILES);
+async function kernelRow(kernel: KernelCase, { features, tiles }: Configuration): Promise<Row> {
+  const open = await openKernel(kernel, features, tiles);
   const cold = (await open.run()).slice();
   const name = ceilingOf(kernel.arithmetic, features);
   const loop = spinLoop(name)!;
@@ -83,9 +80,11 @@ async function encoderRow(subjects: Subjects, precision: 'float32' | 'int8'): Pr
 }
 
 export async function ops(subjects: Subjects): Promise<Row[]> {
+  const { config } = await subjects.model('float32');
+  const configuration = await configure(config, { threads: 1 }, nodePlatform);
   const rows: Row[] = [];
   for (const kernel of kernelCases())
-    rows.push(await kernelRow(kernel).catch((error) => failedRow(kernel.id, error)));
+    rows.push(await kernelRow(kernel, configuration).catch((error) => failedRow(kernel.id, error)));
   for (const precision of ['float32', 'int8'] as const)
     rows.push(
       await encoderRow(subjects, precision).catch((error) =>

@@ -15,7 +15,8 @@ const BROWSER_ENTRY = 'browser.ts';
 
 /** What a page downloads to embed text: the browser entry and the worker files that it starts. */
 export async function bundleSizes(): Promise<Record<string, number>> {
-  const workers = (await readdir(RUNTIME)).filter((name) => /worker/.test(name) && !/test|node/.test(name));
+  const files = await readdir(RUNTIME, { recursive: true });
+  const workers = files.filter((name) => /worker\.ts$/.test(name) && !/\bnode\b/.test(name));
   const sizes: Record<string, number> = {};
   for (const name of [BROWSER_ENTRY, ...workers]) {
     const { outputFiles } = await build({

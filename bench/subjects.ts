@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { applyRecipe } from '../src/compress/index.ts';
 import { openModel, writeArtifact } from '../src/format/index.ts';
 import type { Model } from '../src/model/config.ts';
-import { load, loadModel } from '../src/runtime/index.ts';
+import { loadModel } from '../src/runtime/index.ts';
 import type { LoadOptions, TextModel } from '../src/runtime/types.ts';
 
 export type Variant = 'float32' | 'int8' | 'local-int8';
@@ -24,7 +24,7 @@ export class Subjects {
   readonly #models = new Map<Variant, Promise<Model>>();
   readonly #files = new Map<string, Promise<string>>();
   #scratch: string | undefined;
-  #words: number[] | undefined;
+  #text: Promise<number[]> | undefined;
 
   constructor(folder: string) {
     this.folder = folder;
@@ -68,18 +68,18 @@ export class Subjects {
     return this.#scratch;
   }
 
+  async #tokenize(): Promise<number[]> {
+    const model = await this.load('float32');
+    const ids = await model.tokenize(TEXT);
+    model.dispose();
+    return ids;
+  }
+
   /** Token ids of a text that is exactly `length` tokens long, special tokens included. */
   async ids(length: number): Promise<number[]> {
-    if (!this.#words) {
-      const model = await this.load('float32');
-      this.#words = model.tokenize(TEXT);
-      model.dispose();
-    }
-    const first = this.#words[0];
-    const last = this.#words.at(-1)!;
-    const words = this.#words.slice(1, -1);
+    this.#text ??= this.#tokenize();
+    const [first, ...words] = await this.#text;
+    const last = words.pop()!;
     return [first, ...Array.from({ length: length - 2 }, (_, i) => words[i % words.length]), last];
   }
 }
-
-export { load };
