@@ -76,28 +76,26 @@ function installPeers(): Promise<void> {
   });
 }
 
-async function machine(subjects: Subjects): Promise<Machine> {
+async function machine(): Promise<Machine> {
   const { ceilings } = await import('./ceiling.ts');
-  const probe = await subjects.load('int8');
-  const { dot } = probe.info;
-  probe.dispose();
+  const { probeFeatures } = await import('../src/backend/wasm/probe.ts');
   return {
     cpu: cpus()[0].model.trim(),
     engine: `Node ${process.versions.node} (V8 ${process.versions.v8})`,
-    dot,
+    dot: probeFeatures().dot,
     ceilings: await ceilings(),
   };
 }
 
 const { names, json, model } = readArguments();
-if (!existsSync(model))
+if (names.some((name) => name !== 'size') && !existsSync(model))
   fail(
     `[bench] model folder not found: expected a Hugging Face folder of a sentence encoder at ${model}. Pass --model DIR with a copy of sentence-transformers/all-MiniLM-L6-v2.`,
   );
 if (!peersInstalled()) await installPeers();
 const { Subjects: SubjectsClass } = await import('./subjects.ts');
 const subjects = new SubjectsClass(model);
-const about = await machine(subjects);
+const about = await machine();
 const rows: Row[] = [];
 for (const name of names) {
   process.stderr.write(`${name} …\n`);

@@ -27,6 +27,7 @@ export async function bundleSizes(): Promise<Record<string, number>> {
       platform: 'browser',
       target: 'es2023',
       write: false,
+      logLevel: 'silent',
     });
     sizes[name] = await brotliBytes(outputFiles[0].contents);
   }
