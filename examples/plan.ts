@@ -2,9 +2,9 @@ import { load } from '../src/runtime/index.ts';
 
 const [path] = process.argv.slice(2);
 const model = await load(path);
-for (const { length, weightBytes, arenaBytes, peakBytes } of model.plan([4, 16, 64]))
+for (const { length, weightBytes, arenaBytes, peakBytes } of await model.plan([4, 16, 64]))
   console.log({ length, weightBytes, arenaBytes, peakBytes });
-const [{ peakBytes }] = model.plan(64);
+const [{ peakBytes }] = await model.plan(64);
 model.dispose();
 
 // Half of that is not enough for 64 tokens, and the runtime says so before it allocates anything.
