@@ -77,5 +77,7 @@ async function measure(task: ChildTask): Promise<ChildResult> {
   };
 }
 
-const result = await measure(JSON.parse(process.argv[2]));
-process.stdout.write(`\n${JSON.stringify(result)}\n`, () => process.exit(0));
+const reply = await measure(JSON.parse(process.argv[2])).catch((error: unknown) => ({
+  error: error instanceof Error ? error.message : String(error),
+}));
+process.stdout.write(`\n${JSON.stringify(reply)}\n`, () => process.exit(0));

@@ -131,7 +131,7 @@ export async function fastestPeer(
   if (open.length === 1) return { peer: open[0] };
   const { mediansMs } = await interleave(
     open.map((peer) => () => peer.run(ids)),
-    { ...timing, blocks: Math.min(5, timing.blocks ?? 5), rounds: 1 },
+    { ...timing, blocks: Math.max(1, Math.min(5, (timing.blocks ?? 10) >> 1)), rounds: 1 },
   );
   const best = mediansMs.indexOf(Math.min(...mediansMs));
   for (const peer of open) if (peer !== open[best]) await peer.dispose();

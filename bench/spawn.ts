@@ -44,8 +44,11 @@ export function inChild(task: ChildTask, timeoutMs = 300_000): Promise<ChildResu
     child.on('error', reject);
     child.on('close', (code, signal) => {
       const line = out.trim().split('\n').at(-1) ?? '';
-      if (code === 0 && line.startsWith('{')) resolve(JSON.parse(line));
-      else if (signal === 'SIGTERM') reject(new Error(`not finished in ${timeoutMs / 1000} s`));
+      if (code === 0 && line.startsWith('{')) {
+        const reply: ChildResult | { error: string } = JSON.parse(line);
+        if ('error' in reply) reject(new Error(reply.error));
+        else resolve(reply);
+      } else if (signal === 'SIGTERM') reject(new Error(`not finished in ${timeoutMs / 1000} s`));
       else reject(new Error(lastWords(errors) ?? `the process ended with ${signal ?? code}`));
     });
   });
