@@ -13,6 +13,7 @@ const send = (message: ChildMessage) =>
 class MemoryWatch {
   peak = 0;
   private model: TextModel | null = null;
+  private wasmBytes = 0;
   private readonly before: number;
   private readonly timer: NodeJS.Timeout;
 
@@ -22,8 +23,14 @@ class MemoryWatch {
     this.timer = setInterval(() => this.sample(), 1);
   }
 
-  watch(model: TextModel): void {
+  async watch(model: TextModel): Promise<void> {
     this.model = model;
+    await this.refresh();
+  }
+
+  /** Asks the model what it holds, then samples. */
+  async refresh(): Promise<void> {
+    this.wasmBytes = (await this.model?.memoryBytes()) ?? 0;
     this.sample();
   }
 
@@ -31,15 +38,15 @@ class MemoryWatch {
     this.peak = Math.max(this.peak, this.now() - this.before);
   }
 
-  stop(): number {
+  async stop(): Promise<number> {
     clearInterval(this.timer);
-    this.sample();
+    await this.refresh();
     return Math.round(this.peak);
   }
 
   private now(): number {
     const { heapUsed, external, arrayBuffers } = process.memoryUsage();
-    return heapUsed + Math.max(external, arrayBuffers + (this.model?.memoryBytes() ?? 0));
+    return heapUsed + Math.max(external, arrayBuffers + this.wasmBytes);
   }
 }
 
@@ -56,12 +63,13 @@ async function rowsOf(
 async function measure(job: MeasureJob): Promise<Measurement> {
   const memory = new MemoryWatch();
   const model = await load(job.artifact, { onProgress: () => memory.sample() });
-  memory.watch(model);
+  await memory.watch(model);
   await send({ kind: 'progress', progress: { stage: 'load', done: 1, total: 1 } });
-  const lengths = job.texts.map((text) => model.tokenize(text).length);
+  const lengths: number[] = [];
+  for (const text of job.texts) lengths.push((await model.tokenize(text)).length);
   const longest = lengths.reduce((best, length, i) => (length > lengths[best] ? i : best), 0);
   const first = await rowsOf(model, [job.texts[longest]], job.output);
-  memory.sample();
+  await memory.refresh();
   for (let i = 0; i < job.warmup; i++)
     await rowsOf(model, [job.texts[job.timed[i % job.timed.length]]], job.output);
   const times: number[] = [];
@@ -71,12 +79,12 @@ async function measure(job: MeasureJob): Promise<Measurement> {
     await rowsOf(model, text, job.output);
     times.push(performance.now() - start);
     if (i % 20 === 19) {
-      memory.sample();
+      await memory.refresh();
       await send({ kind: 'progress', progress: { stage: 'time', done: i + 1, total: job.timed.length } });
     }
   }
-  const measuredPeakBytes = memory.stop();
-  const plannedPeakBytes = model.plan(lengths[longest], 1)[0].peakBytes;
+  const measuredPeakBytes = await memory.stop();
+  const plannedPeakBytes = (await model.plan(lengths[longest], 1))[0].peakBytes;
   if (job.vectors) await writeRows(model, job, job.vectors);
   const measurement: Measurement = {
     plannedPeakBytes,
