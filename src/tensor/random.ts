@@ -1,6 +1,7 @@
 /**
  * Seeded random numbers, the same on every engine: xoshiro128** (Blackman and Vigna 2018), its state filled by
- * splitmix32. Not for secrets.
+ * a counter
+ * mixed as in MurmurHash3. Not for secrets.
  */
 export class Random {
   private readonly state = new Uint32Array(4);

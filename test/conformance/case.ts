@@ -1,0 +1,98 @@
+import type { Program, Value } from '../../src/program/program.ts';
+import { type Tracer, trace } from '../../src/program/trace.ts';
+import { type Codec, elements, encode, type Weight } from '../../src/tensor/codec.ts';
+import type { Bindings, DimLike } from '../../src/tensor/dim.ts';
+import { Random } from '../../src/tensor/random.ts';
+
+export interface BuiltCase {
+  readonly program: Program;
+  readonly weights: Map<string, Weight>;
+  readonly inputs: Record<string, Float32Array | Int32Array>;
+  readonly bindings: Bindings;
+}
+
+/** One program around one op, with its weights and inputs. */
+export interface ConformanceCase {
+  /** The op whose budget the outputs are held to. */
+  readonly op: string;
+  readonly name: string;
+  /** Whether every output is finite. */
+  readonly finite: boolean;
+  /** Whether the outputs are codes, whose zero point a backend may have moved. */
+  readonly codes: boolean;
+  build(random: Random): BuiltCase;
+}
+
+/** Builds a case from a seed of its own, so that it has the same data wherever and in whatever order it runs. */
+export function buildCase(c: ConformanceCase): BuiltCase {
+  let seed = 17;
+  for (const letter of `${c.op}/${c.name}`) seed = (Math.imul(seed, 31) + letter.codePointAt(0)!) >>> 0;
+  return c.build(new Random(seed));
+}
+
+/** What stands in a float32 input. */
+export type Fill =
+  | 'gaussian'
+  /** Gaussian times 1e4. */
+  | 'large'
+  /** About −1e4, all of one sign. */
+  | 'large negative'
+  /** Below the smallest normal float32. */
+  | 'denormal'
+  | 'constant'
+  | 'zero'
+  /** Every third row is all zeros. */
+  | 'some zero'
+  | 'with NaN';
+
+export function filled(random: Random, count: number, fill: Fill, columns = 8): Float32Array {
+  const x = random.gaussians(count);
+  if (fill === 'gaussian') return x;
+  if (fill === 'large') return x.map((v) => v * 1e4);
+  if (fill === 'large negative') return x.map((v) => -1e4 - Math.abs(v));
+  if (fill === 'denormal') return x.map((v) => v * 1e-40);
+  if (fill === 'constant') return x.fill(0.75);
+  if (fill === 'zero') return x.fill(0);
+  if (fill === 'some zero') return x.map((v, i) => (Math.floor(i / columns) % 3 === 0 ? 0 : v));
+  return x.map((v, i) => (i % 5 === 2 ? NaN : v));
+}
+
+/** What a case's `build` writes its program against: a tracer whose inputs and weights bring their data along. */
+export class CaseBuilder {
+  readonly random: Random;
+  private readonly bindings: Bindings;
+  private readonly weights = new Map<string, Weight>();
+  private readonly inputs: Record<string, Float32Array | Int32Array> = {};
+
+  constructor(random: Random, bindings: Bindings) {
+    this.random = random;
+    this.bindings = bindings;
+  }
+
+  /** Adds a weight of Gaussian values, or of those given. */
+  weight(name: string, codec: Codec, shape: readonly number[], values?: Float32Array): this {
+    const floats = values ?? this.random.gaussians(elements(shape), 1 / Math.sqrt(shape.at(-1)!));
+    if (codec === 'bfloat16') {
+      const halves = Uint16Array.from(new Uint32Array(floats.buffer), (bits) => bits >>> 16);
+      this.weights.set(name, { codec, shape, bytes: new Uint8Array(halves.buffer) });
+    } else this.weights.set(name, encode(codec, shape, floats));
+    return this;
+  }
+
+  data(name: string, values: Float32Array | Int32Array): this {
+    this.inputs[name] = values;
+    return this;
+  }
+
+  /** Traces the forward function; `input` declares an input whose data `data` gave. */
+  finish(
+    forward: (t: Tracer, input: (name: string, shape: readonly DimLike[]) => Value) => Value[],
+  ): BuiltCase {
+    const program = trace(this.weights, (t) => {
+      const input = (name: string, shape: readonly DimLike[]) =>
+        t.input(name, this.inputs[name] instanceof Int32Array ? 'int32' : 'float32', shape);
+      for (const v of t.stage('case', () => forward(t, input))) t.output(v);
+    });
+    return { program, weights: this.weights, inputs: this.inputs, bindings: this.bindings };
+  }
+}

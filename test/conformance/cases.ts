@@ -1,0 +1,21 @@
+import type { ConformanceCase } from './case.ts';
+import { attentionCases } from './cases/attention.ts';
+import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
+import { linearCases, quantizeRowsCases } from './cases/linear.ts';
+import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
+
+export { type BuiltCase, buildCase, type ConformanceCase } from './case.ts';
+
+/** What every backend must get right, each op within its own budget. */
+export const CASES: readonly ConformanceCase[] = [
+  ...activationCases,
+  ...attentionCases,
+  ...embeddingCases,
+  ...l2NormalizeCases,
+  ...layerNormCases,
+  ...linearCases,
+  ...poolCases,
+  ...quantizeRowsCases,
+  ...selectRowsCases,
+  ...softmaxCases,
+];

@@ -1,0 +1,67 @@
+import { describe, expect, it } from 'vitest';
+import { runReference } from '../../src/backend/reference/interpreter.ts';
+import { WasmEngine } from '../../src/backend/wasm/engine.ts';
+import type { Features } from '../../src/backend/wasm/kernels/kernel.ts';
+import { probeFeatures } from '../../src/backend/wasm/probe.ts';
+import { OPS } from '../../src/program/ops/registry.ts';
+import { nodePlatform } from '../../src/runtime/node/platform.ts';
+import { type BuiltCase, buildCase, CASES, type ConformanceCase } from './cases.ts';
+import { compare } from './check.ts';
+
+interface Setting {
+  readonly name: string;
+  readonly features: Features;
+  readonly rows: number;
+  readonly threads: number;
+}
+
+const probed = probeFeatures();
+const plain = { level: 'simd128', fused: false, dot: 'i16' } as const;
+const settings: Setting[] = [
+  { name: 'probed', features: { ...probed, panel: 8 }, rows: 4, threads: 1 },
+  { name: 'probed, other tiles', features: { ...probed, panel: 8 }, rows: 6, threads: 1 },
+  { name: 'probed, two threads', features: { ...probed, panel: 8 }, rows: 4, threads: 2 },
+  { name: 'simd128', features: { ...plain, panel: 8 }, rows: 3, threads: 1 },
+];
+
+async function open(built: BuiltCase, { features, rows, threads }: Setting): Promise<WasmEngine> {
+  const options = { features, tiles: { float32: rows, int8: rows }, threads, spawn: nodePlatform.spawn };
+  const engine = await WasmEngine.create(built.program, built.weights, options);
+  const loader = engine.loader(built.weights);
+  // Ragged pieces, as a network gives them.
+  for (const [name, { bytes }] of built.weights)
+    for (let at = 0; at < bytes.length; at += 37) loader.accept(name, at, bytes.subarray(at, at + 37));
+  loader.finish();
+  return engine;
+}
+
+/** Runs often enough for the optimising compiler to take over. */
+const WARM_RUNS = 40;
+
+async function check(c: ConformanceCase, setting: Setting): Promise<void> {
+  const built = buildCase(c);
+  const levels = setting.features.dot === 'u7' ? 128 : 256;
+  const want = runReference(built.program, built.weights, built.inputs, built.bindings, levels);
+  const { budget } = OPS.get(c.op)!;
+  const engine = await open(built, setting);
+  try {
+    let first: Float32Array[] | undefined;
+    for (let run = 0; run < WARM_RUNS; run++) {
+      const got = await engine.run(built.bindings, built.inputs);
+      first ??= got;
+      got.forEach((y, i) => {
+        if (run > 0) return expect(y, 'a later run equals the first').toEqual(first![i]);
+        const verdict = compare(budget, y, want[i]);
+        expect(verdict.ok, verdict.message).toBe(true);
+      });
+    }
+  } finally {
+    engine.dispose();
+  }
+}
+
+describe.each(settings)('wasm, $name', (setting) => {
+  // On signed-operand engines codes are stored with their zero point moved: their products are still checked.
+  const cases = setting.features.dot === 's8' ? CASES.filter((c) => !c.codes) : CASES;
+  it.each(cases.map((c) => [`${c.op}: ${c.name}`, c] as const))('%s', (_, c) => check(c, setting));
+});
