@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const root = resolve(import.meta.dirname, '..');
@@ -11,6 +11,8 @@ export interface BundledFile {
 
 const browser: BuildOptions = {
   bundle: true,
+  splitting: true,
+  outdir: root,
   minify: true,
   format: 'esm',
   platform: 'browser',
@@ -20,29 +22,30 @@ const browser: BuildOptions = {
   write: false,
 };
 
-/** What a page downloads to run a model: the browser entry and the file of its workers, side by side. */
-export async function bundleRuntime(): Promise<BundledFile[]> {
-  const files = [];
-  for (const [name, entry] of [
-    ['attenuate.js', 'src/runtime/browser.ts'],
-    ['worker.js', 'src/runtime/worker.ts'],
-  ])
-    files.push(...(await bundle(join(root, entry), name)));
-  return files;
+/**
+ * What a page downloads to run a model: the browser entry, the file of its workers, and what both share as a
+ * chunk of its own, so that it travels once.
+ */
+export function bundleRuntime(): Promise<BundledFile[]> {
+  return bundle({
+    attenuate: join(root, 'src/runtime/browser.ts'),
+    worker: join(root, 'src/runtime/worker.ts'),
+  });
 }
 
-/** A page's own script. It imports the runtime as `./attenuate.js`, the very file that `bundleRuntime` gives. */
+/** A page's own script, `name` without its ending. It imports the runtime as `./attenuate.js`, the very file that `bundleRuntime` gives. */
 export function bundlePageScript(entry: string, name: string): Promise<BundledFile[]> {
   const runtime: Plugin = {
     name: 'runtime-is-a-file-of-its-own',
     setup: ({ onResolve }) =>
       onResolve({ filter: /\/runtime\/browser\.ts$/ }, () => ({ path: './attenuate.js', external: true })),
   };
-  return bundle(entry, name, [runtime]);
+  return bundle({ [name]: entry }, [runtime]);
 }
 
-async function bundle(entry: string, name: string, plugins: Plugin[] = []): Promise<BundledFile[]> {
-  if (!existsSync(entry)) throw new Error(`[bundle] missing entry: expected ${entry}, got nothing.`);
-  const { outputFiles } = await build({ ...browser, entryPoints: [entry], plugins });
-  return outputFiles!.map(({ contents }) => ({ name, bytes: contents }));
+async function bundle(entryPoints: Record<string, string>, plugins: Plugin[] = []): Promise<BundledFile[]> {
+  for (const entry of Object.values(entryPoints))
+    if (!existsSync(entry)) throw new Error(`[bundle] missing entry: expected ${entry}, got nothing.`);
+  const { outputFiles } = await build({ ...browser, entryPoints, plugins });
+  return outputFiles!.map(({ path, contents }) => ({ name: basename(path), bytes: contents }));
 }

@@ -11,7 +11,7 @@ const files = new Map<string, string | Uint8Array>([
 ]);
 for (const { name, bytes } of [
   ...(await bundleRuntime()),
-  ...(await bundlePageScript(join(here, 'page.ts'), 'page.js')),
+  ...(await bundlePageScript(join(here, 'page.ts'), 'page')),
 ])
   files.set(`/${name}`, bytes);
 

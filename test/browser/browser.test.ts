@@ -27,6 +27,7 @@ if (!executable && process.env.CI === 'true')
 describe.skipIf(!executable)(`a page in Chromium${executable ? '' : ' (skipped: none is installed)'}`, () => {
   let browser: Browser;
   let expected: Float32Array[];
+  let own: ReadonlySet<string>;
   const servers = new Map<boolean, StaticServer>();
 
   beforeAll(async () => {
@@ -36,10 +37,11 @@ describe.skipIf(!executable)(`a page in Chromium${executable ? '' : ' (skipped: 
     files.set('/', readFileSync(join(pages, 'index.html'), 'utf8'));
     const scripts = [
       ...(await bundleRuntime()),
-      ...(await bundlePageScript(join(pages, 'page.ts'), 'page.js')),
-      ...(await bundlePageScript(join(pages, 'app-worker.ts'), 'app-worker.js')),
+      ...(await bundlePageScript(join(pages, 'page.ts'), 'page')),
+      ...(await bundlePageScript(join(pages, 'app-worker.ts'), 'app-worker')),
     ];
     for (const { name, bytes } of scripts) files.set(`/${name}`, bytes);
+    own = new Set(files.keys());
     for (const isolated of [false, true]) servers.set(isolated, await serve(files, isolated));
     browser = await launchChromium(executable!);
     const model = await load(artifact, { threads: 1 });
@@ -99,7 +101,6 @@ describe.skipIf(!executable)(`a page in Chromium${executable ? '' : ' (skipped: 
       expect(said.afterDispose).toBe('DISPOSED');
 
       expect(foreign).toEqual([]);
-      const own = new Set(['/', '/page.js', '/attenuate.js', '/worker.js', '/app-worker.js', MODEL]);
       expect(requests.filter((path) => !own.has(path))).toEqual([]);
       expect(requests.filter((path) => path === MODEL)).toHaveLength(1);
     },
