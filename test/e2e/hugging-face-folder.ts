@@ -6,7 +6,7 @@ import { names } from '../../src/model/names.ts';
 /** Canonical name → the name that a BERT checkpoint has; what is left over keeps its `.weight` or `.bias`. */
 function checkpointNames(layers: number): Map<string, string> {
   const embeddings = 'embeddings';
-  const map = new Map([
+  const map = new Map<string, string>([
     [names.word, `${embeddings}.word_embeddings.weight`],
     [names.position, `${embeddings}.position_embeddings.weight`],
     [names.tokenType, `${embeddings}.token_type_embeddings.weight`],
