@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { mkdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { applyRecipe } from '../compress/index.ts';
@@ -7,28 +6,23 @@ import type { Model } from '../model/config.ts';
 import { elements } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { budgetMisses, DEFAULT_BUDGET, refusalText } from './budget.ts';
+import { Evaluator, type Finished, hashModel, type Stage, type WriteArtifact } from './candidate.ts';
 import { type DataOptions, type Dataset, readData } from './data.ts';
 import { modelEnergy } from './energy.ts';
 import { type Measure, measureArtifact } from './evaluate.ts';
-import { INSTRUMENTS, type MeasureJob, type Measurement } from './measurement.ts';
+import { INSTRUMENTS } from './measurement.ts';
 import { quantile } from './metrics.ts';
-import type { Rows } from './probe.ts';
-import { seeded, shuffled } from './random.ts';
-import type { Budget, CandidateRow, CardData, CardModel, CardRow, Drift, FailedRow } from './result.ts';
-import { makeScorer, type Scorer, type Scores } from './score.ts';
+import type { Budget, CandidateRow, CardData, CardModel, CardRow } from './result.ts';
+import { makeScorer, type Scorer } from './score.ts';
 import { baselineName, type Candidate, candidates, choose, goalOf, paretoFront } from './search.ts';
 import { WorkFolder } from './work-folder.ts';
-
-const TIMED = 200;
-const FEWEST_TIMED = 100;
-const WARMUP = 20;
 
 export interface OptimizeProgress {
   /** Which part of the whole: `index` of `total`; `total` grows once the data's lengths are known. */
   readonly index: number;
   readonly total: number;
   readonly name: string;
-  readonly stage: 'build' | 'load' | 'time' | 'run' | 'score' | 'resumed' | 'drift' | 'write';
+  readonly stage: Stage;
   /** Part of the stage that is done, 0 to 1. */
   readonly fraction: number;
 }
@@ -54,17 +48,9 @@ export interface OptimizeOptions {
 /** What `optimize` reaches outside itself for; tests bring their own. */
 export interface OptimizeServices {
   openModel(path: string): Promise<Model>;
-  writeArtifact(model: Model, path: string, options: { signal?: AbortSignal }): Promise<unknown>;
+  writeArtifact: WriteArtifact;
   measure: Measure;
 }
-
-/** One finished candidate as it is kept in the work folder. */
-type Finished =
-  | { failed: FailedRow['failed'] }
-  | { failed?: undefined; sizeBytes: number; measurement: Measurement; scores: Scores };
-
-/** Format of the kept results; part of every key. */
-const WORK_VERSION = 1;
 
 /**
  * Builds candidates of a model, measures each on this machine and writes the best that meets the budget to
@@ -96,15 +82,11 @@ class Run {
   private readonly services: Omit<OptimizeServices, 'openModel'>;
   private readonly seed: number;
   private readonly machine = machineProfile();
-  private work!: WorkFolder;
   private data!: Dataset;
   private scorer!: Scorer;
   private modelHash = '';
-  private baseline: { key: string; rows: Rows } | null = null;
   private index = 0;
   private total = 1;
-  /** Whether anything was measured now, not only taken from the work folder. */
-  private fresh = false;
 
   constructor(model: Model, options: OptimizeOptions, services: Omit<OptimizeServices, 'openModel'>) {
     this.model = model;
@@ -123,11 +105,17 @@ class Run {
     this.scorer = makeScorer(this.data, model.config, seed);
     options.signal?.throwIfAborted();
     await mkdir(options.out, { recursive: true });
-    this.work = await WorkFolder.open(options.out, options.resume ?? false);
     this.modelHash = await hashModel(model, options.signal);
+    const evaluator = new Evaluator({
+      ...{ model, seed, ...this.services },
+      ...{ modelHash: this.modelHash, dataHash: this.data.hash, scorer: this.scorer },
+      ...{ machine: this.machine, signal: options.signal },
+      work: await WorkFolder.open(options.out, options.resume ?? false),
+      progress: (...report) => this.progress(...report),
+    });
 
     const float: Candidate = { name: baselineName(model), recipe: [] };
-    const first = await this.evaluate(float);
+    const first = await evaluator.evaluate(float);
     if (first.failed)
       throw new AttenuateError(first.failed.code, first.failed.message, { candidate: float.name });
     const lengths = first.measurement.lengths.slice(0, this.scorer.testTexts);
@@ -137,10 +125,10 @@ class Run {
     const finished: [Candidate, Finished][] = [[float, first]];
     for (const candidate of others) {
       this.index++;
-      finished.push([candidate, await this.evaluate(candidate)]);
+      finished.push([candidate, await evaluator.evaluate(candidate)]);
     }
     this.index++;
-    const drift = this.fresh ? await this.drift(float, first.measurement) : null;
+    const drift = evaluator.fresh ? await evaluator.drift(float, first.measurement) : null;
 
     const rows = await this.rows(finished, budget, quantile(lengths, 0.5));
     const measured = rows.filter((row): row is CandidateRow => row.failed === undefined);
@@ -188,108 +176,6 @@ class Run {
 
   private progress(name: string, stage: OptimizeProgress['stage'], fraction: number): void {
     this.options.onProgress?.({ index: this.index, total: this.total, name, stage, fraction });
-  }
-
-  private keyOf(recipe: unknown): string {
-    const { cpu, engine } = this.machine;
-    const parts = [WORK_VERSION, this.modelHash, this.data.hash, this.seed, recipe, cpu, engine];
-    return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
-  }
-
-  private job(artifact: string, vectors: string | null): MeasureJob {
-    const { texts, testTexts, output } = this.scorer;
-    const order = shuffled(
-      Array.from({ length: testTexts }, (_, i) => i),
-      seeded(this.seed),
-    ).slice(0, TIMED);
-    const timed = Array.from(
-      { length: Math.max(FEWEST_TIMED, order.length) },
-      (_, i) => order[i % order.length],
-    );
-    return { artifact, texts, timed, warmup: WARMUP, output, vectors };
-  }
-
-  /** Builds, measures and scores a candidate, or takes what an earlier run kept. */
-  private async evaluate(candidate: Candidate): Promise<Finished> {
-    const { signal } = this.options;
-    signal?.throwIfAborted();
-    const { name, recipe } = candidate;
-    const key = this.keyOf(recipe);
-    const isBaseline = this.baseline === null;
-    const kept = await this.work.readJson<Finished>(key);
-    if (kept && !kept.failed) {
-      const count = this.scorer.texts.length;
-      const rows = isBaseline ? await this.work.readRows(key, count, kept.measurement.width) : null;
-      if (rows) this.baseline = { key, rows };
-      if (rows || !isBaseline) {
-        this.progress(name, 'resumed', 1);
-        return kept;
-      }
-    }
-    this.fresh = true;
-    let finished: Finished;
-    try {
-      finished = await this.measure(candidate, key, isBaseline);
-    } catch (error) {
-      if (signal?.aborted) throw signal.reason;
-      const { code = 'CANDIDATE_FAILED', message } = error as { code?: string; message: string };
-      return { failed: { code, message } };
-    }
-    await this.work.writeJson(key, finished);
-    return finished;
-  }
-
-  private async measure({ name, recipe }: Candidate, key: string, isBaseline: boolean): Promise<Finished> {
-    const { signal } = this.options;
-    try {
-      const { sizeBytes, artifact } = await this.build(name, recipe, key);
-      const measurement = await this.services.measure(this.job(artifact, this.work.at(`${key}.f32`)), {
-        signal,
-        onProgress: ({ stage, done, total }) => this.progress(name, stage, done / total),
-      });
-      const rows = await this.work.readRows(key, this.scorer.texts.length, measurement.width);
-      if (!rows?.every((row) => row.every(Number.isFinite)))
-        throw new AttenuateError(
-          'OUTPUT_NOT_FINITE',
-          `[optimize] outputs of ${name} that are not finite: expected numbers, got ${rows ? 'NaN or infinity' : 'too few rows'}. Leave this recipe out.`,
-          { name },
-        );
-      if (isBaseline) this.baseline = { key, rows };
-      this.progress(name, 'score', 0);
-      const own = isBaseline ? this.baseline!.rows : rows;
-      const scores = await this.scorer.score(own, this.baseline!.rows, signal);
-      this.progress(name, 'score', 1);
-      return { sizeBytes, measurement, scores };
-    } finally {
-      await this.work.remove(`${key}.safetensors`);
-      if (!isBaseline) await this.work.remove(`${key}.f32`);
-    }
-  }
-
-  private async build(name: string, recipe: unknown, key: string) {
-    this.progress(name, 'build', 0);
-    const artifact = this.work.at(`${key}.safetensors`);
-    const built = await applyRecipe(this.model, recipe);
-    await this.services.writeArtifact(built, artifact, { signal: this.options.signal });
-    this.progress(name, 'build', 1);
-    return { artifact, sizeBytes: (await stat(artifact)).size };
-  }
-
-  /** Times the float model again: what changed is the machine, not the model. */
-  private async drift(float: Candidate, { latencyMs }: Measurement): Promise<Drift> {
-    const { signal } = this.options;
-    const key = this.baseline!.key;
-    try {
-      const { artifact } = await this.build(float.name, [], key);
-      const again = await this.services.measure(this.job(artifact, null), {
-        signal,
-        onProgress: ({ done, total }) => this.progress(float.name, 'drift', done / total),
-      });
-      const [startMedianMs, endMedianMs] = [latencyMs.median, again.latencyMs.median];
-      return { startMedianMs, endMedianMs, ratio: endMedianMs / startMedianMs };
-    } finally {
-      await this.work.remove(`${key}.safetensors`);
-    }
   }
 
   private async rows(
@@ -355,14 +241,4 @@ class Run {
       provenance: model.provenance,
     };
   }
-}
-
-/** SHA-256 of configuration, tokenizer, recipe and weights. */
-async function hashModel(model: Model, signal?: AbortSignal): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify([model.config, model.tokenizer, model.recipe]));
-  for (const [name, { codec, shape }] of [...model.weights.specs].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    signal?.throwIfAborted();
-    hash.update(JSON.stringify([name, codec, shape])).update((await model.weights.read(name)).bytes);
-  }
-  return hash.digest('hex');
 }

@@ -1,0 +1,180 @@
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { applyRecipe } from '../compress/index.ts';
+import type { MachineProfile } from '../device/profile.ts';
+import type { Model } from '../model/config.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import type { Measure } from './evaluate.ts';
+import type { MeasureJob, Measurement } from './measurement.ts';
+import type { Rows } from './probe.ts';
+import { seeded, shuffled } from './random.ts';
+import type { Drift, FailedRow } from './result.ts';
+import type { Scorer, Scores } from './score.ts';
+import type { Candidate } from './search.ts';
+import type { WorkFolder } from './work-folder.ts';
+
+const TIMED = 200;
+const FEWEST_TIMED = 100;
+const WARMUP = 20;
+
+export type Stage = 'build' | 'load' | 'time' | 'run' | 'score' | 'resumed' | 'drift' | 'write';
+
+export type WriteArtifact = (
+  model: Model,
+  path: string,
+  options: { signal?: AbortSignal },
+) => Promise<unknown>;
+
+/** One finished candidate as it is kept in the work folder. */
+export type Finished =
+  | { failed: FailedRow['failed'] }
+  | { failed?: undefined; sizeBytes: number; measurement: Measurement; scores: Scores };
+
+/** Format of the kept results; part of every key. */
+const WORK_VERSION = 1;
+
+export interface EvaluatorContext {
+  readonly model: Model;
+  readonly modelHash: string;
+  readonly dataHash: string;
+  readonly scorer: Scorer;
+  readonly work: WorkFolder;
+  readonly machine: MachineProfile;
+  readonly seed: number;
+  readonly writeArtifact: WriteArtifact;
+  readonly measure: Measure;
+  readonly signal?: AbortSignal;
+  progress(name: string, stage: Stage, fraction: number): void;
+}
+
+/** Builds, measures and scores candidates; the first one is what the others are compared with. */
+export class Evaluator {
+  /** Whether anything was measured now, not only taken from the work folder. */
+  fresh = false;
+  private readonly context: EvaluatorContext;
+  private baseline: { key: string; rows: Rows } | null = null;
+
+  constructor(context: EvaluatorContext) {
+    this.context = context;
+  }
+
+  /** Builds, measures and scores a candidate, or takes what an earlier run kept. */
+  async evaluate(candidate: Candidate): Promise<Finished> {
+    const { signal } = this.context;
+    signal?.throwIfAborted();
+    const { name, recipe } = candidate;
+    const key = this.keyOf(recipe);
+    const isBaseline = this.baseline === null;
+    const kept = await this.context.work.readJson<Finished>(key);
+    if (kept && !kept.failed) {
+      const count = this.context.scorer.texts.length;
+      const rows = isBaseline ? await this.context.work.readRows(key, count, kept.measurement.width) : null;
+      if (rows) this.baseline = { key, rows };
+      if (rows || !isBaseline) {
+        this.context.progress(name, 'resumed', 1);
+        return kept;
+      }
+    }
+    this.fresh = true;
+    let finished: Finished;
+    try {
+      finished = await this.measure(candidate, key, isBaseline);
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      const { code = 'CANDIDATE_FAILED', message } = error as { code?: string; message: string };
+      return { failed: { code, message } };
+    }
+    await this.context.work.writeJson(key, finished);
+    return finished;
+  }
+
+  /** Times the float model again: what changed is the machine, not the model. */
+  async drift(float: Candidate, { latencyMs }: Measurement): Promise<Drift> {
+    const { signal } = this.context;
+    const key = this.baseline!.key;
+    try {
+      const { artifact } = await this.build(float.name, [], key);
+      const again = await this.context.measure(this.job(artifact, null), {
+        signal,
+        onProgress: ({ done, total }) => this.context.progress(float.name, 'drift', done / total),
+      });
+      const [startMedianMs, endMedianMs] = [latencyMs.median, again.latencyMs.median];
+      return { startMedianMs, endMedianMs, ratio: endMedianMs / startMedianMs };
+    } finally {
+      await this.context.work.remove(`${key}.safetensors`);
+    }
+  }
+
+  private keyOf(recipe: unknown): string {
+    const { cpu, engine } = this.context.machine;
+    const parts = [
+      WORK_VERSION,
+      this.context.modelHash,
+      this.context.dataHash,
+      this.context.seed,
+      recipe,
+      cpu,
+      engine,
+    ];
+    return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+  }
+
+  private job(artifact: string, vectors: string | null): MeasureJob {
+    const { texts, testTexts, output } = this.context.scorer;
+    const order = shuffled(
+      Array.from({ length: testTexts }, (_, i) => i),
+      seeded(this.context.seed),
+    ).slice(0, TIMED);
+    const timed = Array.from(
+      { length: Math.max(FEWEST_TIMED, order.length) },
+      (_, i) => order[i % order.length],
+    );
+    return { artifact, texts, timed, warmup: WARMUP, output, vectors };
+  }
+
+  private async measure({ name, recipe }: Candidate, key: string, isBaseline: boolean): Promise<Finished> {
+    const { signal } = this.context;
+    try {
+      const { sizeBytes, artifact } = await this.build(name, recipe, key);
+      const measurement = await this.context.measure(this.job(artifact, this.context.work.at(`${key}.f32`)), {
+        signal,
+        onProgress: ({ stage, done, total }) => this.context.progress(name, stage, done / total),
+      });
+      const rows = await this.context.work.readRows(key, this.context.scorer.texts.length, measurement.width);
+      if (!rows?.every((row) => row.every(Number.isFinite)))
+        throw new AttenuateError(
+          'OUTPUT_NOT_FINITE',
+          `[optimize] outputs of ${name} that are not finite: expected numbers, got ${rows ? 'NaN or infinity' : 'too few rows'}. Leave this recipe out.`,
+          { name },
+        );
+      if (isBaseline) this.baseline = { key, rows };
+      this.context.progress(name, 'score', 0);
+      const own = isBaseline ? this.baseline!.rows : rows;
+      const scores = await this.context.scorer.score(own, this.baseline!.rows, signal);
+      this.context.progress(name, 'score', 1);
+      return { sizeBytes, measurement, scores };
+    } finally {
+      await this.context.work.remove(`${key}.safetensors`);
+      if (!isBaseline) await this.context.work.remove(`${key}.f32`);
+    }
+  }
+
+  private async build(name: string, recipe: unknown, key: string) {
+    this.context.progress(name, 'build', 0);
+    const artifact = this.context.work.at(`${key}.safetensors`);
+    const built = await applyRecipe(this.context.model, recipe);
+    await this.context.writeArtifact(built, artifact, { signal: this.context.signal });
+    this.context.progress(name, 'build', 1);
+    return { artifact, sizeBytes: (await stat(artifact)).size };
+  }
+}
+
+/** SHA-256 of configuration, tokenizer, recipe and weights. */
+export async function hashModel(model: Model, signal?: AbortSignal): Promise<string> {
+  const hash = createHash('sha256').update(JSON.stringify([model.config, model.tokenizer, model.recipe]));
+  for (const [name, { codec, shape }] of [...model.weights.specs].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    signal?.throwIfAborted();
+    hash.update(JSON.stringify([name, codec, shape])).update((await model.weights.read(name)).bytes);
+  }
+  return hash.digest('hex');
+}
