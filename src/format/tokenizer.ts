@@ -1,0 +1,146 @@
+import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import type { TokenizerSpec } from '../model/config.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import { createUnigram } from './tokenizer-unigram.ts';
+
+export interface EncodedText {
+  readonly ids: number[];
+  /** Token type of each id: 0, and 1 in the second text of a pair. */
+  readonly types: number[];
+}
+
+export interface Tokenizer {
+  /** Ids with special tokens, cut to the maximal length; never empty. @throws `TOKENIZER_PAIR` where the model knows no pairs */
+  encode(first: string, second?: string): EncodedText;
+  /** The token's text, `''` for an id that has none. */
+  token(id: number): string;
+  /** The id of the mask token, where there is one. */
+  readonly maskId: number | null;
+  /** One more than the highest id. */
+  readonly vocabularySize: number;
+}
+
+const invalid = (expected: string, got: unknown, cause?: unknown) =>
+  new AttenuateError(
+    'TOKENIZER_INVALID',
+    `[tokenizer] bad tokenizer: expected ${expected}, got ${got}. Use the tokenizer that came with the model.`,
+    { expected },
+    { cause },
+  );
+
+/**
+ * Rebuilds a tokenizer. Truncation and padding inside a `tokenizer.json` are not used: a text longer than
+ * `maxLength` tokens loses tokens at its end, before the closing special token; of a pair, the longer text loses
+ * first, the second when both are equal.
+ * @throws `TOKENIZER_INVALID`, `TOKENIZER_LENGTH` when `maxLength` has no room for the special tokens
+ */
+export function createTokenizer(spec: TokenizerSpec, maxLength: number): Tokenizer {
+  return spec.kind === 'unigram' ? unigramTokenizer(spec, maxLength) : huggingFaceTokenizer(spec, maxLength);
+}
+
+function unigramTokenizer(spec: Extract<TokenizerSpec, { kind: 'unigram' }>, maxLength: number): Tokenizer {
+  const model = createUnigram(spec.vocabulary, spec.reserved);
+  return {
+    encode(first, second) {
+      if (second !== undefined)
+        throw new AttenuateError(
+          'TOKENIZER_PAIR',
+          '[tokenizer] pair of texts: expected one text, got two. Encode each text by itself.',
+          {},
+        );
+      const ids = model.encode(first).slice(0, maxLength);
+      return { ids, types: ids.map(() => 0) };
+    },
+    token: (id) => model.pieces[id] ?? '',
+    maskId: null,
+    vocabularySize: model.pieces.length,
+  };
+}
+
+// Stand for the tokens of either text while the post-processor lays out the special tokens round them.
+const FIRST = '\u0000first';
+const SECOND = '\u0000second';
+
+function huggingFaceTokenizer(
+  spec: Extract<TokenizerSpec, { kind: 'huggingface' }>,
+  maxLength: number,
+): Tokenizer {
+  const { tokenizer, specialId, vocabulary } = build(spec);
+  const unknown = tokenizer.model?.unk_token_id;
+
+  const layout = (first: number, second: number | null): { tokens: string[]; types: number[] } => {
+    const a = new Array<string>(first).fill(FIRST);
+    const b = second === null ? null : new Array<string>(second).fill(SECOND);
+    if (!tokenizer.post_processor)
+      return { tokens: [...a, ...(b ?? [])], types: [...a, ...(b ?? [])].map(() => 0) };
+    const { tokens, token_type_ids: types } = tokenizer.post_processor(a, b, true);
+    return { tokens, types: types ?? tokens.map(() => 0) };
+  };
+  const specials = (pair: boolean): number => layout(0, pair ? 0 : null).tokens.length;
+  const idsOf = (text: string): number[] =>
+    tokenizer.encode(text, { add_special_tokens: false }).ids.map((id: number) => {
+      if (Number.isInteger(id) && id >= 0) return id;
+      throw invalid('an unknown token for text outside the vocabulary', 'none');
+    });
+
+  if (specials(false) >= maxLength)
+    throw new AttenuateError(
+      'TOKENIZER_LENGTH',
+      `[tokenizer] no room for text: expected more than ${specials(false)} tokens, got a maximum of ${maxLength}. Raise maxLength.`,
+      { maxLength, specials: specials(false) },
+    );
+
+  return {
+    encode(first, second) {
+      const a = idsOf(first);
+      const b = second === undefined ? null : idsOf(second);
+      const room = Math.max(0, maxLength - specials(b !== null));
+      if (!b) a.length = Math.min(a.length, room);
+      else if (a.length + b.length > room) {
+        // Longest first, one token at a time, comes to: the shorter text stays whole while it fits in half.
+        const keepB = Math.min(b.length, Math.max(Math.floor(room / 2), room - a.length));
+        a.length = Math.min(a.length, room - keepB);
+        b.length = keepB;
+      }
+      const { tokens, types } = layout(a.length, b ? b.length : null);
+      let [nextA, nextB] = [0, 0];
+      const ids = tokens.map((token) =>
+        token === FIRST ? a[nextA++] : token === SECOND ? b![nextB++] : specialId(token),
+      );
+      if (ids.length > 0) return { ids, types };
+      if (unknown === undefined) throw invalid('an unknown token for empty text', 'none');
+      return { ids: [unknown], types: [0] };
+    },
+    token: (id) => vocabulary[id] ?? '',
+    maskId: maskOf(spec.config, tokenizer),
+    vocabularySize: vocabulary.length,
+  };
+}
+
+function build(spec: Extract<TokenizerSpec, { kind: 'huggingface' }>) {
+  if (typeof spec.tokenizer !== 'object' || spec.tokenizer === null)
+    throw invalid('an object', typeof spec.tokenizer);
+  let tokenizer: HuggingFaceTokenizer;
+  try {
+    // The constructor keeps and may write to what it is given.
+    const copy = { added_tokens: [], ...structuredClone(spec.tokenizer) };
+    tokenizer = new HuggingFaceTokenizer(copy, structuredClone(spec.config) ?? {});
+  } catch (error) {
+    throw invalid('the contents of a tokenizer.json', error instanceof Error ? error.message : error, error);
+  }
+  const vocabulary = tokenizer.model?.vocab;
+  if (!Array.isArray(vocabulary) || vocabulary.length === 0) throw invalid('a vocabulary', 'none');
+  const specialId = (token: string): number => {
+    const id = tokenizer.token_to_id(token);
+    if (id === undefined) throw invalid('special tokens from the vocabulary', JSON.stringify(token));
+    return id;
+  };
+  return { tokenizer, specialId, vocabulary };
+}
+
+function maskOf(config: unknown, tokenizer: HuggingFaceTokenizer): number | null {
+  const value = (config as { mask_token?: unknown } | null)?.mask_token;
+  const content =
+    typeof value === 'string' ? value : ((value as { content?: unknown } | null)?.content ?? '[MASK]');
+  return typeof content === 'string' ? (tokenizer.token_to_id(content) ?? null) : null;
+}
