@@ -62,7 +62,7 @@ export async function optimize(
   services?: Partial<OptimizeServices>,
 ): Promise<CardData> {
   const given = options.model;
-  const { openModel, ...rest } = { ...(await defaultServices()), ...services };
+  const { openModel, ...rest } = { ...SERVICES, ...services };
   const model = typeof given === 'string' ? await openModel(given) : given;
   try {
     return await new Run(model, options, rest).run();
@@ -71,10 +71,11 @@ export async function optimize(
   }
 }
 
-async function defaultServices(): Promise<OptimizeServices> {
-  const { openModel, writeArtifact } = await import('../format/index.ts');
-  return { openModel, writeArtifact, measure: measureArtifact };
-}
+const SERVICES: OptimizeServices = {
+  openModel: async (path) => (await import('../format/index.ts')).openModel(path),
+  writeArtifact: async (...artifact) => (await import('../format/index.ts')).writeArtifact(...artifact),
+  measure: measureArtifact,
+};
 
 class Run {
   private readonly model: Model;
