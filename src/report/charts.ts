@@ -1,13 +1,13 @@
 import { type CandidateRow, type CardData, isMeasured } from '../optimize/result.ts';
 import { linearScale, type Scale } from './scale.ts';
 import { element, fit, image, line, text, textWidth, tooltip } from './svg.ts';
-import { formatBytes, formatMs } from './units.ts';
+import { formatBytes, formatMs, shorten } from './units.ts';
 
 export { front, sizeMetricChart } from './scatter.ts';
 
-const WIDTH = 720;
-const LEFT = 176;
-const RIGHT = 632;
+const WIDTH = 540;
+const LEFT = 150;
+const RIGHT = 462;
 const ROW = 46;
 const TOP = 14;
 
@@ -36,17 +36,17 @@ function barChart(chart: BarChart): string {
   const largest = Math.max(...values);
   const shown = limit !== undefined && limit <= 2 * largest ? limit : undefined;
   const all = shown === undefined ? values : [...values, shown];
-  const x = linearScale(all, [LEFT, RIGHT], { zero: true, count: 5 });
+  const x = linearScale(all, [LEFT, RIGHT], { zero: true, count: 4 });
   const bottom = TOP + rows.length * ROW + 4;
   const body = [
     ...x.ticks.map(
       (tick) =>
         line(x.map(tick), TOP, x.map(tick), bottom, 'grid') +
-        text(x.map(tick), bottom + 18, format(tick), 'tick', 'middle'),
+        text(x.map(tick), bottom + 18, shorten(format(tick)), 'tick', 'middle'),
     ),
+    shown === undefined ? '' : limitLine(x.map(shown), bottom, `limit ${format(shown)}`),
     ...rows.map((row, i) => pair(row, bars(row), TOP + 6 + i * ROW, x, format)),
     line(LEFT, TOP, LEFT, bottom, 'axis'),
-    shown === undefined ? '' : limitLine(x.map(shown), bottom, `limit ${format(shown)}`),
     text((LEFT + RIGHT) / 2, bottom + 40, chart.axis, 'label', 'middle'),
   ].join('');
   return image(chart.id, { width: WIDTH, height: bottom + 50 }, chart, body);

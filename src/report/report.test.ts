@@ -157,8 +157,10 @@ describe('card.html', () => {
     const html = cardHtml(card());
     for (const shown of ['90.9 MB', '23.1 MB', '28.9 MB', '34.6 MB', '5.78 ms', 'p95 7.70 ms', '0.7987'])
       expect(html).toContain(shown);
-    expect(html).toContain('0.7867 to 0.8097, n 1,500');
+    expect(html).toContain('0.7867 to 0.8097');
     expect(html).toContain('estimated with a model of 45 nm, 0.0100 to 9.00 mJ');
+    expect(html).toContain('accuracy, n 1,500');
+    expect(html).toContain('planned 28.9 MB');
     expect(html).toContain('unavailable: no counter here');
     expect(html).toContain('failed: it broke (X_Y)');
     expect(html).toContain('misses: size 90.9 MB, allowed 30.0 MB (203% over)');
@@ -205,7 +207,7 @@ describe('card.md', () => {
 
 it('says budget and verdict in one sentence', () => {
   expect(verdictText(card())).toBe(
-    'Chosen: int8, the one that loses least of 2 among 3 measured candidates that meets the budget (size at most 30.0 MB, loss at most 0.0100).',
+    'Chosen: int8, the one that loses least of the 2 that meet the budget, among 3 measured candidates (size at most 30.0 MB, loss at most 0.0100).',
   );
   expect(verdictText(refused())).toBe(
     'Refused: none of 3 measured candidates meets the budget (size at most 30.0 MB, loss at most 0.0100).',

@@ -1,7 +1,7 @@
 import { type CandidateRow, type CardData, isMeasured } from '../optimize/result.ts';
 import { linearScale, logScale, type Scale } from './scale.ts';
 import { element, fit, image, line, text, textWidth, tooltip } from './svg.ts';
-import { formatBytes, formatInterval, formatScore } from './units.ts';
+import { formatBytes, formatInterval, formatScore, shorten } from './units.ts';
 import { floatRow, metricName } from './verdict.ts';
 
 const SIZE = { width: 720, height: 380 };
@@ -29,6 +29,21 @@ export function front(rows: readonly CandidateRow[]): CandidateRow[] {
   });
 }
 
+/** Rows of about one size stand side by side, so that their intervals can be told apart. */
+function dodge(rows: readonly CandidateRow[], x: Scale): Map<CandidateRow, number> {
+  const groups = new Map<number, CandidateRow[]>();
+  for (const row of rows) {
+    const key = [...groups.keys()].find((at) => Math.abs(at - x.map(row.sizeBytes)) < 10);
+    groups.set(key ?? x.map(row.sizeBytes), [...(groups.get(key ?? Number.NaN) ?? []), row]);
+  }
+  const gap = (count: number) => Math.min(16, 80 / count);
+  return new Map(
+    [...groups].flatMap(([at, group]) =>
+      group.map((row, i) => [row, at + (i - (group.length - 1) / 2) * gap(group.length)] as const),
+    ),
+  );
+}
+
 /** Size against the metric, with bootstrap intervals, the front of both, and the budget's limits. */
 export function sizeMetricChart(card: CardData): string {
   const rows = card.rows.filter(isMeasured);
@@ -48,14 +63,15 @@ export function sizeMetricChart(card: CardData): string {
   const ends = rows.flatMap(({ metric }) => [metric.low, metric.high]);
   const y = linearScale(floor === undefined ? ends : [...ends, floor], [PLOT.bottom, PLOT.top]);
   const name = metricName(float.metric.name);
+  const at = dodge(rows, x);
   const body = [
     axes(x, y, name),
     ...shown.map((limit) => sizeLimit(x.map(limit), limit)),
     floor === undefined ? '' : metricLimit(y.map(floor), floor),
-    stair(front(rows), x, y),
-    ...rows.map((row) => interval(row, x, y)),
-    ...rows.map((row) => point(row, row === float, x, y)),
-    ...labels(rows, float, x, y),
+    stair(front(rows), at, y),
+    ...rows.map((row) => interval(row, at.get(row)!, y)),
+    ...rows.map((row) => point(row, row === float, at.get(row)!, y)),
+    ...labels(rows, float, at, y),
   ].join('');
   const description = `${rows.length} candidates, size on the horizontal axis, ${name} on the vertical one. The table gives every number.`;
   return image('size-metric', SIZE, { title: `Size against ${name}`, description }, body);
@@ -71,7 +87,7 @@ function axes(x: Scale, y: Scale, name: string): string {
   const vertical = x.ticks.map(
     (tick) =>
       line(x.map(tick), PLOT.bottom, x.map(tick), PLOT.bottom + 5, 'axis') +
-      text(x.map(tick), PLOT.bottom + 20, formatBytes(tick), 'tick', 'middle'),
+      text(x.map(tick), PLOT.bottom + 20, shorten(formatBytes(tick)), 'tick', 'middle'),
   );
   return [
     ...horizontal,
@@ -104,16 +120,16 @@ const metricLimit = (at: number, floor: number): string =>
   line(PLOT.left, at, PLOT.right, at, 'limit') +
   text(PLOT.left + 6, at + 14, `lowest allowed ${formatScore(floor)}`, 'limit-label');
 
-function stair(rows: readonly CandidateRow[], x: Scale, y: Scale): string {
+function stair(rows: readonly CandidateRow[], at: ReadonlyMap<CandidateRow, number>, y: Scale): string {
   const steps = rows.map((row, i) => {
-    const [px, py] = [x.map(row.sizeBytes).toFixed(1), y.map(row.metric.value).toFixed(1)];
+    const [px, py] = [at.get(row)!.toFixed(1), y.map(row.metric.value).toFixed(1)];
     return i === 0 ? `M${px} ${PLOT.bottom}V${py}` : `H${px}V${py}`;
   });
   return element('path', { d: `${steps.join('')}H${PLOT.right}`, class: 'front' });
 }
 
-function interval({ metric, sizeBytes, chosen }: CandidateRow, x: Scale, y: Scale): string {
-  const [at, low, high] = [x.map(sizeBytes), y.map(metric.low), y.map(metric.high)];
+function interval({ metric, chosen }: CandidateRow, at: number, y: Scale): string {
+  const [low, high] = [y.map(metric.low), y.map(metric.high)];
   const kind = chosen ? 'interval is-chosen' : 'interval';
   return (
     line(at, low, at, high, kind) +
@@ -122,8 +138,8 @@ function interval({ metric, sizeBytes, chosen }: CandidateRow, x: Scale, y: Scal
   );
 }
 
-function point(row: CandidateRow, float: boolean, x: Scale, y: Scale): string {
-  const [cx, cy] = [x.map(row.sizeBytes), y.map(row.metric.value)];
+function point(row: CandidateRow, float: boolean, cx: number, y: Scale): string {
+  const cy = y.map(row.metric.value);
   const { name, metric, sizeBytes, chosen, meetsBudget } = row;
   const kind = chosen ? 'chosen' : float ? 'float' : meetsBudget ? 'meets' : 'misses';
   const words = `${name}: ${formatBytes(sizeBytes)}, ${formatScore(metric.value)} (${formatInterval(metric)})`;
@@ -139,11 +155,16 @@ function point(row: CandidateRow, float: boolean, x: Scale, y: Scale): string {
 }
 
 /** Names beside their points where there is room: the chosen row first, then the float model, then the front. */
-function labels(rows: readonly CandidateRow[], float: CandidateRow, x: Scale, y: Scale): string[] {
+function labels(
+  rows: readonly CandidateRow[],
+  float: CandidateRow,
+  at: ReadonlyMap<CandidateRow, number>,
+  y: Scale,
+): string[] {
   const on = new Set(front(rows));
   const rank = (row: CandidateRow) => (row.chosen ? 0 : row === float ? 1 : on.has(row) ? 2 : 3);
   const taken: Box[] = rows.map((row) => ({
-    x: x.map(row.sizeBytes) - 8,
+    x: at.get(row)! - 8,
     y: y.map(row.metric.value) - 8,
     width: 16,
     height: 16,
@@ -153,9 +174,9 @@ function labels(rows: readonly CandidateRow[], float: CandidateRow, x: Scale, y:
     .flatMap((row) => {
       const name = fit(row.name, LABEL_WIDTH);
       const width = textWidth(name) + 4;
-      const [px, py] = [x.map(row.sizeBytes), y.map(row.metric.value)];
+      const [px, py] = [at.get(row)!, y.map(row.metric.value)];
       const gap = row.chosen ? 16 : 11;
-      const places: Box[] = [py - 8, py - 22, py + 8, py - 36, py + 22].flatMap((top) => [
+      const places: Box[] = [py - 22, py + 6, py - 8, py - 36, py + 22].flatMap((top) => [
         { x: px + gap, y: top, width, height: 16 },
         { x: px - gap - width, y: top, width, height: 16 },
       ]);

@@ -15,7 +15,7 @@ export const STYLE = `
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 56px 24px 72px; }
+main { max-width: 1240px; margin: 0 auto; padding: 56px 24px 72px; }
 .eyebrow { margin: 0; color: var(--soft); font-size: 13px; letter-spacing: .08em; text-transform: uppercase; }
 h1 { margin: 6px 0 18px; font-size: clamp(28px, 4.4vw, 44px); line-height: 1.12; letter-spacing: -.02em; overflow-wrap: anywhere; }
 h2 { margin: 56px 0 6px; font-size: 21px; letter-spacing: -.01em; }
@@ -41,6 +41,7 @@ figcaption span { color: var(--soft); font-size: 14px; }
 .chart { display: block; width: 100%; height: auto; font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow: visible; }
 .chart text { fill: var(--ink); }
 .chart .tick, .chart .label, .chart .value { fill: var(--soft); font-variant-numeric: tabular-nums; }
+.chart .name, .chart .limit-label, .chart .value { paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
 .chart .name.is-chosen { fill: var(--chosen); font-weight: 650; }
 .grid { stroke: var(--grid); } .axis { stroke: var(--faint); }
 .limit { stroke: var(--warn); stroke-dasharray: 5 4; } .chart .limit-label { fill: var(--warn); }
@@ -55,18 +56,19 @@ figcaption span { color: var(--soft); font-size: 14px; }
 .scroll:focus-visible { outline: 2px solid var(--first); outline-offset: 2px; }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 caption { padding: 12px 16px; text-align: left; color: var(--soft); font-size: 13px; }
-th, td { padding: 11px 14px; border-top: 1px solid var(--rule); text-align: left; vertical-align: top; }
+th, td { padding: 11px 9px; border-top: 1px solid var(--rule); text-align: left; vertical-align: top; }
 thead th { font-size: 13px; line-height: 1.35; color: var(--soft); font-weight: 600; vertical-align: bottom; }
 .number { text-align: right; white-space: nowrap; }
-tbody th { font-weight: 650; min-width: 210px; overflow-wrap: anywhere; }
+thead .number { white-space: normal; }
+tbody th { font-weight: 650; min-width: 170px; max-width: 240px; overflow-wrap: anywhere; }
 tr.is-chosen { background: var(--chosen-soft); } tr.is-chosen th { color: var(--chosen); }
 td small, th small { display: block; color: var(--soft); font-size: 12px; font-weight: 400; }
-td.wrap { min-width: 180px; overflow-wrap: anywhere; }
+td.wrap { min-width: 140px; overflow-wrap: anywhere; }
 code, pre { font: 12px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 th code { display: block; margin-top: 3px; color: var(--soft); font-weight: 400; }
 pre { margin: 14px 0 0; padding: 16px 18px; background: var(--card); border: 1px solid var(--rule); border-radius: 12px; white-space: pre-wrap; font-size: 13px; }
 .tag { display: inline-block; padding: 1px 7px; border-radius: 99px; background: var(--tag); color: var(--soft); font-size: 11px; font-weight: 600; white-space: nowrap; }
-.facts { display: grid; grid-template-columns: minmax(120px, max-content) 1fr; gap: 8px 24px; margin: 14px 0 0; }
+.facts { display: grid; grid-template-columns: minmax(120px, 220px) 1fr; gap: 8px 24px; margin: 14px 0 0; }
 .facts dt { color: var(--soft); } .facts dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 560px) { main { padding: 32px 16px; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 10px; } }
 @media print { :root { --page: #fff; } main { padding: 0; max-width: none; } figure, .tile, tr { break-inside: avoid; } .scroll { overflow: visible; } }

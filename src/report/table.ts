@@ -11,7 +11,7 @@ import {
 } from './units.ts';
 import { floatRow, metricName, rowVerdict } from './verdict.ts';
 
-const COLUMNS = 9;
+const COLUMNS = 8;
 
 const tag = (words: string): string => `<span class="tag">${escapeHtml(words)}</span>`;
 
@@ -28,10 +28,9 @@ export function candidateTable(card: CardData): string {
   const heads = [
     '<th scope="col">candidate<small>recipe as JSON</small></th>',
     head('size', 'measured'),
-    head('peak, planned', 'computed'),
-    head('peak', 'measured'),
+    head('peak memory', 'measured'),
     head('latency, median', 'measured'),
-    head(name, 'measured'),
+    head(float ? `${name}, n ${formatCount(float.metric.n)}` : name, 'measured'),
     head('loss', 'measured'),
     head('agreement', 'measured'),
     head('energy of one text', 'see cell'),
@@ -56,10 +55,9 @@ function tableRow(row: CardRow, float: CandidateRow | undefined): string {
   const { latencyMs, metric, drop, agreement, energyMj } = row;
   const cells = [
     cell(formatBytes(row.sizeBytes), `${formatCount(row.sizeBytes)} B`),
-    cell(formatBytes(row.plannedPeakBytes)),
-    cell(formatBytes(row.measuredPeakBytes)),
+    cell(formatBytes(row.measuredPeakBytes), `planned ${formatBytes(row.plannedPeakBytes)}`),
     cell(formatMs(latencyMs.median), `p95 ${formatMs(latencyMs.p95)}`),
-    cell(formatScore(metric.value), `${formatInterval(metric)}, n ${formatCount(metric.n)}`),
+    cell(formatScore(metric.value), formatInterval(metric)),
     row === float ? cell('—') : cell(formatScore(drop.value), formatInterval(drop)),
     cell(
       agreement.kind === 'labels' ? `${(agreement.value * 100).toFixed(1)}%` : formatScore(agreement.value),

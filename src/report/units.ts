@@ -26,6 +26,10 @@ export function significant(value: number): string {
   return value.toFixed(Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(rounded)))));
 }
 
+/** A quantity without the zeros behind its point, for axes: `5.00 MB` → `5 MB`. */
+export const shorten = (quantity: string): string =>
+  quantity.replace(/(\.\d*?)0+(?= )/, '$1').replace(/\.(?= )/, '');
+
 /** A score or a difference of scores: four places. */
 export const formatScore = (value: number): string => value.toFixed(4);
 

@@ -33,8 +33,11 @@ export function verdictText(card: CardData): string {
   if (!chosen) return `Refused: none of ${measured} measured candidates meets the budget (${budget}).`;
   const meeting = card.rows.filter((row) => row.meetsBudget).length;
   const goal = card.goal === 'smallest' ? 'the smallest' : 'the one that loses least';
-  const among = meeting === 1 ? 'the only one' : `${goal} of ${meeting}`;
-  return `Chosen: ${chosen.name}, ${among} among ${measured} measured candidates that meets the budget (${budget}).`;
+  const among =
+    meeting === 1
+      ? `the only one of ${measured} measured candidates that meets the budget`
+      : `${goal} of the ${meeting} that meet the budget, among ${measured} measured candidates`;
+  return `Chosen: ${chosen.name}, ${among} (${budget}).`;
 }
 
 /** One broken limit in words. */
