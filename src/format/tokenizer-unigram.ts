@@ -17,8 +17,9 @@ export interface UnigramModel {
  * A SentencePiece unigram segmenter (Kudo 2018) as Universal Sentence Encoder uses it: NFKC, a `▁` in front of the
  * text and for each space, then the segmentation with the highest sum of piece scores (Viterbi). The first
  * `reserved` pieces are symbols that text never produces; piece 0 stands for what no piece covers, once per run.
- * What no piece ends at is reached at score 0, and of equal scores the later-starting piece wins: the ids then equal
- * those of the TensorFlow.js tokenizer that the published figures were measured with.
+ * The published figures were measured with the TensorFlow.js tokenizer, so that its choices are kept: a place where no
+ * piece ends is reached at score 0, a score of exactly 0 gives way to any other, and of equal scores the piece that
+ * starts later wins.
  * Empty text gives the piece `▁` alone (piece 0 where there is none), so that every text can be run.
  * @throws `TOKENIZER_INVALID`
  */
@@ -57,34 +58,24 @@ export function createUnigram(
       if (normal === '') return [boundary];
       const symbols = [...(BOUNDARY + normal.replaceAll(' ', BOUNDARY))];
       const n = symbols.length;
-      const best = new Float64Array(n + 1).fill(-Infinity);
+      const best = new Float64Array(n + 1);
       const id = new Int32Array(n + 1);
-      const from = new Int32Array(n + 1);
-      best[0] = 0;
+      const from = Int32Array.from(id, (_, end) => end - 1);
       for (let start = 0; start < n; start++) {
-        if (best[start] === -Infinity) reachUnknown(start);
         let node: TrieNode | undefined = root;
         for (let end = start + 1; end <= n && (node = node.next.get(symbols[end - 1])); end++) {
           if (node.id < 0) continue;
           const score = best[start] + vocabulary[node.id][1];
-          if (score >= best[end]) {
-            best[end] = score;
-            id[end] = node.id;
-            from[end] = start;
-          }
+          if (best[end] !== 0 && score < best[end]) continue;
+          best[end] = score;
+          id[end] = node.id;
+          from[end] = start;
         }
       }
-      if (best[n] === -Infinity) reachUnknown(n);
       const ids: number[] = [];
       for (let end = n; end > 0; end = from[end])
         if (id[end] !== UNKNOWN || ids.at(-1) !== UNKNOWN) ids.push(id[end]);
       return ids.reverse();
-
-      function reachUnknown(end: number): void {
-        best[end] = 0;
-        id[end] = UNKNOWN;
-        from[end] = end - 1;
-      }
     },
   };
 }

@@ -57,13 +57,22 @@ export function planMemory(program: Program, bindings: Bindings, options: Memory
     const shape = value.shape.map((d) => evaluateDim(d, bindings));
     const elements = shape.reduce((n, d) => n * d, 1);
     const share = local ? options.chunkRows / local.rows : 1;
-    return { value, from, to, shape, local: !!local, bytes: Math.round(elements * share) * byteWidth(value.dtype, options.activation) };
+    return {
+      value,
+      from,
+      to,
+      shape,
+      local: !!local,
+      bytes: Math.round(elements * share) * byteWidth(value.dtype, options.activation),
+    };
   });
   const placements = new Map<number, Placement>();
   const placed: { from: number; to: number; offset: number; bytes: number }[] = [];
   let peakBytes = 0;
   for (const item of items.sort((a, b) => b.bytes - a.bytes || a.value.id - b.value.id)) {
-    const meanwhile = placed.filter((p) => p.from <= item.to && item.from <= p.to).sort((a, b) => a.offset - b.offset);
+    const meanwhile = placed
+      .filter((p) => p.from <= item.to && item.from <= p.to)
+      .sort((a, b) => a.offset - b.offset);
     let offset = 0;
     for (const other of meanwhile) {
       if (offset + item.bytes <= other.offset) break;
@@ -82,7 +91,12 @@ function findRuns(program: Program, bindings: Bindings, chunkRows: number): Run[
     if (!program.nodes[i].rowWise) continue;
     const rows = rowsOfNode(program.nodes[i], bindings);
     let to = i + 1;
-    while (to < program.nodes.length && program.nodes[to].rowWise && rowsOfNode(program.nodes[to], bindings) === rows) to++;
+    while (
+      to < program.nodes.length &&
+      program.nodes[to].rowWise &&
+      rowsOfNode(program.nodes[to], bindings) === rows
+    )
+      to++;
     if (rows > chunkRows) runs.push({ from: i, to, rows });
     i = to - 1;
   }
@@ -103,7 +117,8 @@ function lifetimes(program: Program, runAt: (index: number) => Run | undefined):
   for (const value of program.inputs) lives.set(value.id, { value, from: -1, to: -1, local: null });
   program.nodes.forEach((node, index) => {
     const run = runAt(index);
-    for (const value of node.outputs) lives.set(value.id, { value, from: index, to: index, local: run ?? null });
+    for (const value of node.outputs)
+      lives.set(value.id, { value, from: index, to: index, local: run ?? null });
     for (const value of node.inputs) {
       const life = lives.get(value.id)!;
       life.to = index;
@@ -121,18 +136,34 @@ function lifetimes(program: Program, runAt: (index: number) => Run | undefined):
   return lives;
 }
 
-function schedule(program: Program, bindings: Bindings, chunkRows: number, runAt: (index: number) => Run | undefined): ScheduledNode[] {
+function schedule(
+  program: Program,
+  bindings: Bindings,
+  chunkRows: number,
+  runAt: (index: number) => Run | undefined,
+): ScheduledNode[] {
   const out: ScheduledNode[] = [];
   const stageOf = (index: number) => program.stages.findIndex((s) => index >= s.from && index < s.to);
   for (let i = 0; i < program.nodes.length; ) {
     const run = runAt(i);
     if (!run) {
-      out.push({ node: program.nodes[i], first: 0, count: rowsOfNode(program.nodes[i], bindings), stage: stageOf(i) });
+      out.push({
+        node: program.nodes[i],
+        first: 0,
+        count: rowsOfNode(program.nodes[i], bindings),
+        stage: stageOf(i),
+      });
       i++;
       continue;
     }
     for (let first = 0; first < run.rows; first += chunkRows)
-      for (let n = run.from; n < run.to; n++) out.push({ node: program.nodes[n], first, count: Math.min(chunkRows, run.rows - first), stage: stageOf(n) });
+      for (let n = run.from; n < run.to; n++)
+        out.push({
+          node: program.nodes[n],
+          first,
+          count: Math.min(chunkRows, run.rows - first),
+          stage: stageOf(n),
+        });
     i = run.to;
   }
   return out;

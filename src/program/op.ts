@@ -1,6 +1,6 @@
 import type { Bindings } from '../tensor/dim.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import type { Node } from './program.ts';
+import type { Node, Parameter } from './program.ts';
 
 /** A concrete tensor of the reference backend; integers and codes are held as float64 too. */
 export interface ReferenceTensor {
@@ -57,4 +57,14 @@ export function shapeError(op: string, what: string, expected: string, got: stri
     `[${op}] ${what}: expected ${expected}, got ${got}. Check the shapes that feed this op.`,
     { op, expected, got },
   );
+}
+
+/** Refuses an int8 weight where an op reads floats. */
+export function expectFloat(op: string, parameter: Parameter): void {
+  if (parameter.codec === 'int8')
+    throw new AttenuateError(
+      'CODEC_UNSUPPORTED',
+      `[${op}] ${parameter.name} in a codec that is not read here: expected float32, float16 or bfloat16, got int8. Quantise matrices only.`,
+      { op, name: parameter.name },
+    );
 }

@@ -22,7 +22,7 @@ export async function load(
       : source instanceof ArrayBuffer
         ? new Uint8Array(source)
         : new URL(source, inPage ? document.baseURI : location.href).href;
-  if (!inPage) return loadLocal(from, options, address ?? location.href);
+  if (!inPage) return loadLocal(from, options, address ?? new URL('./worker.js', import.meta.url).href);
   if (options.worker === false) return loadLocal(from, options, null);
   // Bundlers recognise exactly this form and emit the worker as a file of its own.
   const worker = address

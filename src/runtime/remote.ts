@@ -50,6 +50,7 @@ export async function loadRemote(
   const { signal, onProgress, worker: _worker, ...plain } = options;
   const waiting = new Map<number, Waiting>();
   let last = 0;
+  let gone: AttenuateError | null = null;
   const ask = <T>(
     request:
       | { kind: 'load'; source: string | Uint8Array; options: LoadOptions }
@@ -57,6 +58,7 @@ export async function loadRemote(
     abort?: AbortSignal,
   ): Promise<T> => {
     abort?.throwIfAborted();
+    if (gone) return Promise.reject(gone);
     const id = ++last;
     const stop = () =>
       worker.postMessage({ id, kind: 'abort', reason: String(abort?.reason) } satisfies Request);
@@ -114,12 +116,11 @@ export async function loadRemote(
     memoryBytes: () => ask({ kind: 'call', method: 'memoryBytes', args: [] }),
     dispose: () => {
       worker.terminate();
-      failAll(
-        new AttenuateError(
-          'DISPOSED',
-          '[run] model is disposed: expected a live model, got one whose memory was returned. Load it again.',
-        ),
+      gone = new AttenuateError(
+        'DISPOSED',
+        '[run] model is disposed: expected a live model, got one whose memory was returned. Load it again.',
       );
+      failAll(gone);
     },
   };
 }

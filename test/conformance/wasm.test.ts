@@ -35,8 +35,8 @@ async function open(built: BuiltCase, { features, rows, threads }: Setting): Pro
   return engine;
 }
 
-/** Runs often enough for the optimising compiler to take over. */
-const WARM_RUNS = 40;
+/** Often enough for the optimising compiler to take over; what threads add to that is checked in fewer. */
+const runsOf = ({ threads }: Setting): number => (threads > 1 ? 3 : 40);
 
 async function check(c: ConformanceCase, setting: Setting): Promise<void> {
   const built = buildCase(c);
@@ -46,7 +46,7 @@ async function check(c: ConformanceCase, setting: Setting): Promise<void> {
   const engine = await open(built, setting);
   try {
     let first: Float32Array[] | undefined;
-    for (let run = 0; run < WARM_RUNS; run++) {
+    for (let run = 0; run < runsOf(setting); run++) {
       const got = await engine.run(built.bindings, built.inputs);
       first ??= got;
       got.forEach((y, i) => {

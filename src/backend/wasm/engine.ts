@@ -1,6 +1,6 @@
 import type { LinearNode } from '../../program/ops/linear.ts';
-import type { Program } from '../../program/program.ts';
-import type { WeightSpec } from '../../tensor/codec.ts';
+import type { Program, Value } from '../../program/program.ts';
+import { elements, type WeightSpec } from '../../tensor/codec.ts';
 import type { Bindings } from '../../tensor/dim.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import type { Features, Tiles } from './kernels/kernel.ts';
@@ -132,12 +132,12 @@ export class WasmEngine {
   }
 
   /**
-   * Runs the Program. `inputs` by name, int32, of the shapes that `bindings` give.
+   * Runs the Program. `inputs` by name, int32 or float32 as traced, of the shapes that `bindings` give.
    * @throws `OUT_OF_MEMORY` before anything is allocated; the signal's reason at the next stage after an abort
    */
   async run(
     bindings: Bindings,
-    inputs: Readonly<Record<string, Int32Array>>,
+    inputs: Readonly<Record<string, Int32Array | Float32Array>>,
     signal?: AbortSignal,
   ): Promise<Float32Array[]> {
     signal?.throwIfAborted();
@@ -154,17 +154,26 @@ export class WasmEngine {
           `[run] wrong input ${value.name}: expected ${wanted} values for [${shape}], got ${data?.length ?? 'none'}. Pass one value per element.`,
           { input: value.name, shape },
         );
-      new Int32Array(this.buffer(), plan.base + offset, wanted).set(data);
+      const View = value.dtype === 'int32' ? Int32Array : Float32Array;
+      new View(this.buffer() as ArrayBuffer, plan.base + offset, wanted).set(data);
     }
     await this.steps(plan, signal);
-    return this.program.outputs.map((value) => {
-      const { offset, shape } = plan.layout.placements.get(value.id)!;
-      return new Float32Array(
-        this.buffer(),
-        plan.base + offset,
-        shape.reduce((n, d) => n * d, 1),
-      ).slice();
-    });
+    return this.program.outputs.map((value) => this.read(plan, value));
+  }
+
+  /** Copies a value out of the arena; codes come as floats. */
+  private read(plan: Plan, { id, dtype }: Value): Float32Array {
+    const { offset, shape } = plan.layout.placements.get(id)!;
+    const { dot } = this.options.features;
+    const View =
+      dtype !== 'quantized'
+        ? Float32Array
+        : dot === 'i16'
+          ? Int16Array
+          : dot === 's8'
+            ? Int8Array
+            : Uint8Array;
+    return Float32Array.from(new View(this.buffer() as ArrayBuffer, plan.base + offset, elements(shape)));
   }
 
   memoryBytes(): number {

@@ -1,5 +1,5 @@
 import { formatShape } from '../../tensor/dim.ts';
-import { type OpDefinition, shapeError } from '../op.ts';
+import { expectFloat, type OpDefinition, shapeError } from '../op.ts';
 import type { Node, Parameter, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 
@@ -7,7 +7,8 @@ export type LayerNormNode = Node<'layerNorm', { readonly epsilon: number }>;
 
 /** `(x − mean) / √(variance + ε) · γ + β` over the last axis, population variance (Ba et al. 2016). */
 export function layerNorm(t: Tracer, x: Value, scale: Parameter, bias: Parameter, epsilon: number): Value {
-  for (const p of [scale, bias])
+  for (const p of [scale, bias]) {
+    expectFloat('layerNorm', p);
     if (formatShape(p.shape) !== formatShape([x.shape.at(-1)!]))
       throw shapeError(
         'layerNorm',
@@ -15,6 +16,7 @@ export function layerNorm(t: Tracer, x: Value, scale: Parameter, bias: Parameter
         formatShape([x.shape.at(-1)!]),
         formatShape(p.shape),
       );
+  }
   return t.emit('layerNorm', {
     inputs: [x],
     parameters: [scale, bias],

@@ -1,5 +1,5 @@
 import { type Dim, dim, formatShape, mulDims } from '../../tensor/dim.ts';
-import { type OpDefinition, shapeError } from '../op.ts';
+import { expectFloat, type OpDefinition, shapeError } from '../op.ts';
 import type { Node, Parameter, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 import { type Activation, activate } from './activation.ts';
@@ -52,6 +52,7 @@ export function linear(
       `${weights.length} weights and ${biases.length} biases`,
     );
   weights.forEach((w, i) => {
+    expectFloat('linear', biases[i]);
     if (w.shape.length !== 2 || formatShape([columns]) !== formatShape([w.shape[1]]))
       throw shapeError(
         'linear',
