@@ -129,7 +129,7 @@ export class Evaluator {
       { length: Math.max(FEWEST_TIMED, order.length) },
       (_, i) => order[i % order.length],
     );
-    return { artifact, texts, timed, warmup: WARMUP, output, vectors };
+    return { artifact, texts, testTexts, timed, warmup: WARMUP, output, vectors };
   }
 
   private async measure({ name, recipe }: Candidate, key: string, isBaseline: boolean): Promise<Finished> {

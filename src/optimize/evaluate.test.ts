@@ -9,6 +9,7 @@ import type { MeasureJob } from './measurement.ts';
 const job: MeasureJob = {
   artifact: 'none.safetensors',
   texts: ['a'],
+  testTexts: 1,
   timed: [0],
   warmup: 0,
   output: 'embedding',

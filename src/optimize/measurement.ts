@@ -6,6 +6,8 @@ export interface MeasureJob {
   readonly artifact: string;
   /** Texts to run, the test texts first. */
   readonly texts: readonly string[];
+  /** How many of them are test texts: the longest of those sets the peak. */
+  readonly testTexts: number;
   /** Indices of `texts` that are timed one at a time, in this order. */
   readonly timed: readonly number[];
   readonly warmup: number;
@@ -20,7 +22,7 @@ export interface Measurement {
   readonly plannedPeakBytes: number;
   readonly measuredPeakBytes: number;
   readonly latencyMs: LatencyFigure;
-  /** Tokens of each text, in order. */
+  /** Tokens of each test text, in order. */
   readonly lengths: readonly number[];
   /** Floats of one row of `vectors`. */
   readonly width: number;
@@ -42,6 +44,6 @@ export type ChildMessage =
 export const INSTRUMENTS = {
   size: 'bytes of the artifact file',
   memory:
-    'largest sampled growth of heap, ArrayBuffers and WebAssembly memory over a process of its own before load: load, the longest text, and the timed texts, batch 1',
+    'largest sampled growth of heap, ArrayBuffers and WebAssembly memory over a process of its own before load: load, the longest test text, and the timed texts, batch 1',
   latency: 'performance.now() round one text at a time, tokenising included, after a warm-up',
 } as const;

@@ -119,7 +119,7 @@ class Run {
     const first = await evaluator.evaluate(float);
     if (first.failed)
       throw new AttenuateError(first.failed.code, first.failed.message, { candidate: float.name });
-    const lengths = first.measurement.lengths.slice(0, this.scorer.testTexts);
+    const { lengths } = first.measurement;
     const others = candidates(model, lengths);
     // The drift check and the writing of the artifact are parts too.
     this.total = others.length + 3;
