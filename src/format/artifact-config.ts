@@ -1,0 +1,173 @@
+import type { AttentionSpec, EncoderConfig, HeadSpec, LayerSpec, TokenizerSpec } from '../model/config.ts';
+import { CODECS, type Codec, type WeightSpec } from '../tensor/codec.ts';
+import { AttenuateError } from '../tensor/error.ts';
+
+const invalid = (code: string, path: string, expected: string, got: unknown) =>
+  new AttenuateError(
+    code,
+    `[artifact] bad ${path}: expected ${expected}, got ${JSON.stringify(got)?.slice(0, 100) ?? 'nothing'}. Build or download the artifact again.`,
+    { path, expected },
+  );
+
+/** Reads the members of one object of unknown origin; every reader throws under the same code. */
+class Members {
+  private readonly value: Record<string, unknown>;
+  private readonly path: string;
+  private readonly code: string;
+
+  constructor(value: unknown, path: string, code = 'ARTIFACT_CONFIG') {
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw invalid(code, path, 'an object', value);
+    this.value = value as Record<string, unknown>;
+    this.path = path;
+    this.code = code;
+  }
+
+  get(key: string): unknown {
+    return Object.hasOwn(this.value, key) ? this.value[key] : undefined;
+  }
+
+  fail(key: string, expected: string): AttenuateError {
+    return invalid(this.code, `${this.path}.${key}`, expected, this.get(key));
+  }
+
+  integer(key: string, least: number, most: number): number {
+    const value = this.get(key);
+    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
+    throw this.fail(key, `an integer from ${least} to ${most}`);
+  }
+
+  /** A finite number above `above`, at most `most`. */
+  number(key: string, above: number, most: number): number {
+    const value = this.get(key);
+    if (typeof value === 'number' && value > above && value <= most) return value;
+    throw this.fail(key, `a number above ${above}, at most ${most}`);
+  }
+
+  boolean(key: string): boolean {
+    const value = this.get(key);
+    if (typeof value === 'boolean') return value;
+    throw this.fail(key, 'true or false');
+  }
+
+  choice<const T extends string>(key: string, choices: readonly T[]): T {
+    const value = choices.find((choice) => choice === this.get(key));
+    if (value !== undefined) return value;
+    throw this.fail(key, choices.join(', '));
+  }
+
+  array(key: string, most: number): unknown[] {
+    const value = this.get(key);
+    if (Array.isArray(value) && value.length <= most) return value;
+    throw this.fail(key, `a list of at most ${most}`);
+  }
+}
+
+const MOST = 10_000_000;
+const MOST_ELEMENTS = 2 ** 31 - 4;
+const ACTIVATIONS = ['gelu', 'geluTanh', 'relu', 'tanh'] as const;
+
+/** An encoder's configuration from parsed JSON; members that it does not know are left out. @throws `ARTIFACT_CONFIG` */
+export function validateConfig(value: unknown): EncoderConfig {
+  const m = new Members(value, 'config');
+  const embeddingSize = m.integer('embeddingSize', 1, 65_536);
+  const config: EncoderConfig = {
+    architecture: m.choice('architecture', ['bert', 'distilbert', 'use-lite']),
+    vocabularySize: m.integer('vocabularySize', 1, MOST),
+    embeddingSize,
+    maxLength: m.integer('maxLength', 1, MOST),
+    positions: m.integer('positions', 0, MOST),
+    tilePositions: m.boolean('tilePositions'),
+    tokenTypes: m.integer('tokenTypes', 0, 1000),
+    wordScale: m.number('wordScale', 0, 1e6),
+    embeddingNorm: m.boolean('embeddingNorm'),
+    norm: m.choice('norm', ['post', 'pre']),
+    epsilon: m.number('epsilon', 0, 1),
+    layers: m.array('layers', 1000).map(validateLayer),
+    head: validateHead(m.get('head')),
+  };
+  let size = embeddingSize;
+  config.layers.forEach((layer, i) => {
+    if (layer.inputSize !== size)
+      throw invalid('ARTIFACT_CONFIG', `config.layers[${i}].inputSize`, `${size}`, layer.inputSize);
+    size = layer.outputSize;
+  });
+  if (config.positions > 0 && !config.tilePositions && config.maxLength > config.positions)
+    throw invalid('ARTIFACT_CONFIG', 'config.maxLength', `at most ${config.positions}`, config.maxLength);
+  return config;
+}
+
+function validateLayer(value: unknown, index: number): LayerSpec {
+  const m = new Members(value, `config.layers[${index}]`);
+  return {
+    inputSize: m.integer('inputSize', 1, 65_536),
+    outputSize: m.integer('outputSize', 1, 65_536),
+    heads: m.integer('heads', 1, 4096),
+    headSize: m.integer('headSize', 1, 65_536),
+    feedForwardSize: m.integer('feedForwardSize', 1, 1_000_000),
+    activation: m.choice('activation', ACTIVATIONS),
+    attention: validateAttention(m.get('attention'), `config.layers[${index}].attention`),
+  };
+}
+
+function validateAttention(value: unknown, path: string): AttentionSpec {
+  const m = new Members(value, path);
+  if (m.choice('kind', ['dense', 'local']) === 'dense') return { kind: 'dense' };
+  return { kind: 'local', left: m.integer('left', 0, MOST), right: m.integer('right', 0, MOST) };
+}
+
+function validateHead(value: unknown): HeadSpec {
+  const m = new Members(value, 'config.head');
+  const kind = m.choice('kind', ['embedding', 'classification', 'maskedToken']);
+  if (kind === 'embedding')
+    return {
+      kind,
+      pooling: m.choice('pooling', ['mean', 'first', 'max', 'sqrtMean']),
+      dense: m.boolean('dense'),
+      normalize: m.boolean('normalize'),
+    };
+  if (kind === 'maskedToken') return { kind, activation: m.choice('activation', ['none', ...ACTIVATIONS]) };
+  const labels = m.array('labels', 1_000_000);
+  if (labels.length === 0 || !labels.every((label) => typeof label === 'string'))
+    throw m.fail('labels', 'names of labels');
+  const poolerActivation =
+    m.get('poolerActivation') === null ? null : m.choice('poolerActivation', ['none', ...ACTIVATIONS]);
+  return { kind, labels: labels as string[], poolerActivation };
+}
+
+/** A tokenizer's data from parsed JSON; `createTokenizer` checks what is inside. @throws `ARTIFACT_TOKENIZER` */
+export function validateTokenizer(value: unknown): TokenizerSpec | null {
+  if (value === null) return null;
+  const m = new Members(value, 'tokenizer', 'ARTIFACT_TOKENIZER');
+  if (m.choice('kind', ['huggingface', 'unigram']) === 'huggingface')
+    return { kind: 'huggingface', tokenizer: m.get('tokenizer'), config: m.get('config') };
+  const vocabulary = m.array('vocabulary', MOST);
+  const good = (entry: unknown) =>
+    Array.isArray(entry) && entry.length === 2 && typeof entry[0] === 'string' && Number.isFinite(entry[1]);
+  if (vocabulary.length === 0 || !vocabulary.every(good)) throw m.fail('vocabulary', '[piece, score] pairs');
+  return {
+    kind: 'unigram',
+    vocabulary: vocabulary as [string, number][],
+    reserved: m.integer('reserved', 1, vocabulary.length),
+  };
+}
+
+/** Codec and shape per weight from parsed JSON. @throws `ARTIFACT_WEIGHTS` */
+export function validateSpecs(value: unknown): Map<string, WeightSpec> {
+  new Members(value, 'weights', 'ARTIFACT_WEIGHTS');
+  const specs = new Map<string, WeightSpec>();
+  for (const [name, entry] of Object.entries(value as object)) {
+    const m = new Members(entry, `weights[${JSON.stringify(name)}]`, 'ARTIFACT_WEIGHTS');
+    const codec: Codec = m.choice('codec', CODECS);
+    const shape = m.array('shape', 8);
+    // Sizes that 32-bit arithmetic on elements, padding included, keeps exact.
+    let product = 1;
+    for (const d of shape) {
+      if (typeof d !== 'number' || !Number.isInteger(d) || d < 1 || (product *= d) > MOST_ELEMENTS)
+        throw m.fail('shape', 'sizes from 1, with at most 2^31 - 4 elements');
+    }
+    specs.set(name, { codec, shape: shape as number[] });
+  }
+  if (specs.size === 0) throw invalid('ARTIFACT_WEIGHTS', 'weights', 'at least one weight', value);
+  return specs;
+}

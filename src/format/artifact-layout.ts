@@ -1,0 +1,135 @@
+import type { Model } from '../model/config.ts';
+import { byteSize, type Section, sections, type Weight, type WeightSpec } from '../tensor/codec.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import { validateConfig, validateSpecs, validateTokenizer } from './artifact-config.ts';
+import { canonicalJson } from './json.ts';
+import { encodeSafetensorsHeader, type TensorDeclaration } from './safetensors.ts';
+import { BlockHash } from './sha256.ts';
+
+export const FORMAT = 'attenuate';
+export const FORMAT_VERSION = 1;
+/** As long as a hash, so that a header can be written before its data and then again. */
+export const NO_HASH = '0'.repeat(64);
+
+/** The safetensors name of one section of a weight. */
+export const tensorName = (weight: string, section: Section['name']): string =>
+  section === 'values' ? weight : `${weight}:${section}`;
+
+/**
+ * The whole file as safetensors header and then, weight by weight in the order of their names, its sections. Equal
+ * models give equal bytes.
+ */
+export interface ArtifactLayout {
+  readonly byteLength: number;
+  /** @param hash of the data part, or `NO_HASH`: every header of a layout has the same length */
+  header(hash: string): Uint8Array;
+  /** The data part, piece by piece. @throws `WEIGHT_SHAPE`, `ARTIFACT_SCALE`, and the signal's reason */
+  data(signal?: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+/** Plans the artifact of a model. @throws `ARTIFACT_CONFIG`, `ARTIFACT_TOKENIZER`, `ARTIFACT_WEIGHTS` for what could not be read back */
+export function layoutArtifact(model: Model): ArtifactLayout {
+  const weights = [...model.weights.specs].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  const specs = Object.fromEntries(weights.map(([name, { codec, shape }]) => [name, { codec, shape }]));
+  const texts = {
+    config: canonicalJson(model.config),
+    recipe: canonicalJson(model.recipe),
+    tokenizer: canonicalJson(model.tokenizer),
+    provenance: canonicalJson(model.provenance),
+    weights: canonicalJson(specs),
+  };
+  validateConfig(JSON.parse(texts.config));
+  validateTokenizer(JSON.parse(texts.tokenizer));
+  validateSpecs(JSON.parse(texts.weights));
+
+  const tensors = weights.flatMap(([name, spec]) =>
+    sections(spec).map(
+      (section): TensorDeclaration => ({
+        name: tensorName(name, section.name),
+        dtype: section.type,
+        shape: section.shape,
+      }),
+    ),
+  );
+  const header = (hash: string) =>
+    encodeSafetensorsHeader(tensors, {
+      format: FORMAT,
+      formatVersion: String(FORMAT_VERSION),
+      hash: JSON.stringify(hash),
+      ...texts,
+    });
+  const dataBytes = weights.reduce(
+    (sum, [, spec]) => sum + sections(spec).reduce((bytes, section) => bytes + section.byteLength, 0),
+    0,
+  );
+  return {
+    byteLength: header(NO_HASH).length + dataBytes,
+    header,
+    async *data(signal) {
+      for (const [name, spec] of weights) {
+        signal?.throwIfAborted();
+        const weight = await model.weights.read(name);
+        checkWeight(name, spec, weight);
+        for (const section of sections(spec)) {
+          const bytes = weight.bytes.subarray(section.offset, section.offset + section.byteLength);
+          if (section.name === 'scales') new ScaleCheck(name).update(bytes);
+          yield bytes;
+        }
+      }
+    },
+  };
+}
+
+function checkWeight(name: string, spec: WeightSpec, weight: Weight): void {
+  const same =
+    weight.codec === spec.codec &&
+    weight.shape.length === spec.shape.length &&
+    weight.shape.every((d, i) => d === spec.shape[i]);
+  if (!same || weight.bytes.length !== byteSize(spec))
+    throw new AttenuateError(
+      'WEIGHT_SHAPE',
+      `[artifact] weight ${name} unlike its specification: expected ${spec.codec} [${spec.shape}] in ${byteSize(spec)} bytes, got ${weight.codec} [${weight.shape}] in ${weight.bytes.length}. Report the step that made it.`,
+      { name },
+    );
+}
+
+/** Checks little-endian float32 scales that come in pieces: finite and not negative. */
+export class ScaleCheck {
+  private readonly weight: string;
+  private at = 0;
+  private before = 0;
+
+  constructor(weight: string) {
+    this.weight = weight;
+  }
+
+  /** @throws `ARTIFACT_SCALE` */
+  update(bytes: Uint8Array): void {
+    for (const byte of bytes) {
+      // The last byte holds the sign and the exponent but for its lowest bit, which tops the byte before.
+      if (this.at % 4 === 3 && (byte & 0x80 || (byte === 0x7f && this.before & 0x80)))
+        throw new AttenuateError(
+          'ARTIFACT_SCALE',
+          `[artifact] bad scale of ${this.weight}: expected a finite number that is not negative, got another in row ${(this.at - 3) / 4}. Build or download the artifact again.`,
+          { weight: this.weight, row: (this.at - 3) / 4 },
+        );
+      this.before = byte;
+      this.at++;
+    }
+  }
+}
+
+/** The artifact of a model, in memory. @throws as `layoutArtifact` and its `data` */
+export async function encodeArtifact(model: Model): Promise<Uint8Array> {
+  const layout = layoutArtifact(model);
+  const out = new Uint8Array(layout.byteLength);
+  const hash = new BlockHash();
+  let at = layout.header(NO_HASH).length;
+  for await (const bytes of layout.data()) {
+    out.set(bytes, at);
+    at += bytes.length;
+    await hash.update(bytes);
+  }
+  out.set(layout.header(await hash.digest()));
+  return out;
+}
