@@ -1,5 +1,5 @@
 import { type Code, flatten, section, sized, text, uleb, vector } from './encoding.ts';
-import { type Expression, type I32, i32, type Statement, type ValueType } from './instructions.ts';
+import { type Expression, type I32, i32, type Statement, type ValueType, v128 } from './instructions.ts';
 
 const TYPE_CODE: Record<ValueType, number> = { i32: 0x7f, f32: 0x7d, v128: 0x7b };
 
@@ -19,10 +19,29 @@ export interface MemoryLimits {
 export class FunctionBuilder {
   readonly body: Code[] = [];
   readonly locals: ValueType[] = [];
+  /** Runs before the body: loads of constants. */
+  readonly prologue: Code[] = [];
   private readonly parameterCount: number;
+  private readonly addressOf: (constant: number) => number;
+  private readonly constants = new Map<number, Variable<'v128'>>();
 
-  constructor(parameterCount: number) {
+  constructor(parameterCount: number, addressOf: (constant: number) => number) {
     this.parameterCount = parameterCount;
+    this.addressOf = addressOf;
+  }
+
+  /**
+   * Four times the float `x`, from the module's table in memory into a local, once a call. V8 rebuilds a `v128.const`
+   * from integers at each use, which costs more than the arithmetic of a polynomial.
+   */
+  constant(x: number): Variable<'v128'> {
+    let known = this.constants.get(x);
+    if (!known) {
+      known = this.local('v128');
+      this.constants.set(x, known);
+      this.prologue.push(v128.load32_splat(i32.const(this.addressOf(x))).code, 0x21, uleb(known.index));
+    }
+    return known;
   }
 
   local<T extends ValueType>(type: T, initial?: Expression<T>): Variable<T> {
@@ -113,10 +132,23 @@ export class ModuleBuilder {
   private readonly functions: FunctionEntry[] = [];
   private readonly types: { key: string; code: Code }[] = [];
   private readonly table: number[] = [];
+  private readonly constants: number[] = [];
   private readonly memory: MemoryLimits;
+  private readonly constantsAt: number;
 
-  constructor(memory: MemoryLimits) {
+  /** @param constantsAt where in memory the caller puts `constantTable()` before anything runs */
+  constructor(memory: MemoryLimits, constantsAt = 0) {
     this.memory = memory;
+    this.constantsAt = constantsAt;
+  }
+
+  constantTable(): Float32Array {
+    return Float32Array.from(this.constants);
+  }
+
+  private addressOf(constant: number): number {
+    const known = this.constants.indexOf(constant);
+    return this.constantsAt + 4 * (known >= 0 ? known : this.constants.push(constant) - 1);
   }
 
   type(parameters: readonly ValueType[]): number {
@@ -135,7 +167,7 @@ export class ModuleBuilder {
     exported = false,
   ): number {
     const types = Object.values(parameters);
-    const builder = new FunctionBuilder(types.length);
+    const builder = new FunctionBuilder(types.length, (x) => this.addressOf(x));
     const variables = Object.fromEntries(
       Object.keys(parameters).map((key, index) => [
         key,
@@ -154,7 +186,12 @@ export class ModuleBuilder {
   bytes(): Uint8Array<ArrayBuffer> {
     const { shared, minPages, maxPages } = this.memory;
     const body = ({ builder }: FunctionEntry): Code =>
-      sized([vector(builder.locals.map((type) => [1, TYPE_CODE[type]])), builder.body, 0x0b]);
+      sized([
+        vector(builder.locals.map((type) => [1, TYPE_CODE[type]])),
+        builder.prologue,
+        builder.body,
+        0x0b,
+      ]);
     const exports = this.functions.flatMap((f, i) => (f.exported ? [[text(f.name), 0, uleb(i)]] : []));
     return flatten([
       [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],

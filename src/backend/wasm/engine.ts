@@ -3,10 +3,17 @@ import type { Program, Value } from '../../program/program.ts';
 import { elements, type WeightSpec } from '../../tensor/codec.ts';
 import type { Bindings } from '../../tensor/dim.ts';
 import { AttenuateError } from '../../tensor/error.ts';
-import type { Features, Tiles } from './kernels/kernel.ts';
+import { type Features, ONES_AT, type Tiles } from './kernels/kernel.ts';
 import { stagingFor, WeightLoader } from './loader.ts';
 import { kernelOf } from './lower.ts';
-import { buildModule, type KernelKey, type KernelModule, STEP_WORDS } from './module.ts';
+import {
+  buildModule,
+  CONSTANTS_AT,
+  CONSTANTS_BYTES,
+  type KernelKey,
+  type KernelModule,
+  STEP_WORDS,
+} from './module.ts';
 import { makePlan, type Plan } from './plan.ts';
 import { CONTROL_BYTES, executeShared, instantiate, quit, type SpawnPool } from './pool.ts';
 import { placeWeights, type WeightMap } from './weights.ts';
@@ -47,7 +54,7 @@ export class WasmEngine {
     this.program = program;
     this.options = options;
     const shared = options.threads > 1;
-    this.map = placeWeights(program, options.features, CONTROL_BYTES + PACK_BYTES);
+    this.map = placeWeights(program, options.features, ONES_AT + 16);
     const staging = stagingFor([...specs.values()]);
     const initial = Math.ceil((this.map.end + staging + SLACK) / PAGE);
     const limit = Math.min(MAX_PAGES, Math.floor((options.maxMemory ?? MAX_PAGES * PAGE) / PAGE));
@@ -60,6 +67,8 @@ export class WasmEngine {
     this.memory = new WebAssembly.Memory({ initial, maximum: MAX_PAGES, shared });
     this.module = new WebAssembly.Module(this.kernels.bytes);
     this.execute = instantiate(this.module, this.memory);
+    new Float32Array(this.memory.buffer, CONSTANTS_AT, CONSTANTS_BYTES / 4).set(this.kernels.constants);
+    new Int16Array(this.memory.buffer, ONES_AT, 8).fill(1);
   }
 
   /** @throws `OUT_OF_MEMORY` when the weights alone pass `maxMemory` */
@@ -242,9 +251,6 @@ export class WasmEngine {
     }
   }
 }
-
-/** Room for one step and one packing descriptor, before the weights. */
-const PACK_BYTES = STEP_WORDS * 4 + 32;
 
 function kernelKeys(program: Program): KernelKey[] {
   const keys = new Set<KernelKey>(program.nodes.map(kernelOf));

@@ -156,6 +156,8 @@ export const i8x16 = {
 };
 export const i16x8 = {
   ...table(vv, 'v128', SIMD, { narrow_i32x4_s: 133 }),
+  /** Signed bytes of the first operand times 7-bit ones of the second, added in pairs. */
+  ...table(vv, 'v128', SIMD, { relaxed_dot_i8x16_i7x16_s: 0x112 }),
 };
 export const i32x4 = {
   ...table(vv, 'v128', SIMD, {

@@ -41,9 +41,15 @@ const KERNELS: Readonly<Record<string, (variant: string[]) => Kernel>> = {
 
 export interface KernelModule {
   readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Floats that the kernels read; the caller puts them at `CONSTANTS_AT`. */
+  readonly constants: Float32Array;
   /** Table place and descriptor fields by key. */
   readonly kernels: ReadonlyMap<KernelKey, { readonly index: number; readonly fields: Kernel['fields'] }>;
 }
+
+/** Where the kernels' constants stand: behind the control block and the packing step. */
+export const CONSTANTS_AT = 256;
+export const CONSTANTS_BYTES = 256;
 
 /** Words of one step in memory: kernel, descriptor, units, units a chunk, then the counters of the threads. */
 export const STEP_WORDS = 8;
@@ -57,7 +63,7 @@ export function buildModule(
   tiles: Tiles,
   memory: MemoryLimits,
 ): KernelModule {
-  const module = new ModuleBuilder(memory);
+  const module = new ModuleBuilder(memory, CONSTANTS_AT);
   const kernels = new Map<KernelKey, { index: number; fields: Kernel['fields'] }>();
   for (const key of keys) {
     const [kind, ...variant] = key.split(':');
@@ -68,7 +74,7 @@ export function buildModule(
     });
   }
   (memory.shared ? executeTogether : executeAlone)(module);
-  return { bytes: module.bytes(), kernels };
+  return { bytes: module.bytes(), constants: module.constantTable(), kernels };
 }
 
 const EXECUTE = { steps: 'i32', count: 'i32', scratch: 'i32' } as const;

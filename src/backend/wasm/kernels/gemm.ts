@@ -1,7 +1,7 @@
 import type { Activation } from '../../../program/ops/activation.ts';
 import type { FunctionBuilder, Variable } from '../assembler.ts';
-import { f32, f32x4, type I32, i32, i32x4, v128 } from '../instructions.ts';
-import { type KernelContext, kernel, multiplyAdd, plus, times } from './kernel.ts';
+import { f32, f32x4, type I32, i16x8, i32, i32x4, type V128, v128 } from '../instructions.ts';
+import { type Features, type KernelContext, kernel, multiplyAdd, ONES_AT, plus, times } from './kernel.ts';
 import { activate } from './math.ts';
 
 /**
@@ -90,6 +90,15 @@ function float32Tile({ module, features }: KernelContext, name: string, rows: nu
   });
 }
 
+/** `c + w · a` over the depth that one vector of weights spans. */
+function integerDot(f: FunctionBuilder, { dot }: Features): (w: V128, a: V128, c: V128) => V128 {
+  if (dot === 'i16') return (w, a, c) => i32x4.add(c, i32x4.dot_i16x8_s(a, w));
+  if (dot !== 'u7') return i32x4.relaxed_dot_i8x16_i7x16_add_s;
+  // Without a fused instruction V8 makes the vector of ones anew at each dot: kept in a local, it is one product less.
+  const ones = f.local('v128', v128.load(i32.const(ONES_AT)));
+  return (w, a, c) => i32x4.add(c, i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(w, a), ones));
+}
+
 /**
  * The same in integers: `scale(row) · scale(column) · Σ code·w − offset(row) · correction(column) + bias`, where
  * correction = scale(column) · Σw. Depth in steps of 4 bytes of activations (4 codes, or 2 of 16 bits).
@@ -105,6 +114,7 @@ function int8Tile({ module, features }: KernelContext, name: string, rows: numbe
     const end = f.local('i32', i32.add(p.a, times(p.K, wide ? 2 : 1)));
     const row = rowPointers(f, p.a, rows, p.lda);
     for (const x of acc) f.set(x, v128.zero);
+    const dot = integerDot(f, features);
     f.while(
       () => i32.lt_u(p.a, end),
       () => {
@@ -114,12 +124,7 @@ function int8Tile({ module, features }: KernelContext, name: string, rows: numbe
           f.set(a, v128.load32_splat(row[i]));
           for (let j = 0; j < vectors; j++) {
             const at = acc[i * vectors + j];
-            f.set(
-              at,
-              wide
-                ? i32x4.add(at, i32x4.dot_i16x8_s(a, b[j]))
-                : i32x4.relaxed_dot_i8x16_i7x16_add_s(b[j], a, at),
-            );
+            f.set(at, dot(b[j], a, at));
           }
         }
         f.increment(p.b, (wide ? 8 : 16) * vectors);
@@ -199,7 +204,7 @@ function panelFunction(
   for (let r = 1; r <= most; r++) byRows.push((quantized ? int8Tile : float32Tile)(context, name, r));
   const finish = epilogue(context, name, activation);
   const copy = copyColumns(context, name);
-  const panelFloats = features.panel * 4;
+  const panelBytes = features.panel * 4;
   return module.func(
     `${name}_panel`,
     { ...TILE, residual: 'i32', rows: 'i32', columns: 'i32', scratch: 'i32' },
@@ -207,11 +212,13 @@ function panelFunction(
       const target = f.local('i32');
       const step = f.local('i32');
       const ragged = f.local('i32', i32.lt_u(p.columns, i32.const(features.panel)));
-      f.set(step, i32.select(i32.const(panelFloats), p.ldc, ragged));
-      const tile = (rows: number) => {
+      const [c, rows, residual] = [f.local('i32', p.c), f.local('i32', p.rows), f.local('i32', p.residual)];
+      const finishing = f.local('i32', i32.or(p.residual, i32.const(activation === 'none' ? 0 : 1)));
+      f.set(step, i32.select(i32.const(panelBytes), p.ldc, ragged));
+      const tile = (count: number) => {
         f.set(target, i32.select(p.scratch, p.c, ragged));
         f.call(
-          byRows[rows],
+          byRows[count],
           p.a,
           p.b,
           target,
@@ -223,12 +230,11 @@ function panelFunction(
           p.corrections,
           p.rowScales,
         );
-        f.if(i32.or(p.residual, i32.const(activation === 'none' ? 0 : 1)), () =>
-          f.call(finish, target, step, p.residual, p.ldc, i32.const(rows)),
-        );
-        f.if(ragged, () =>
-          f.call(copy, p.scratch, i32.const(panelFloats), p.c, p.ldc, i32.const(rows), p.columns),
-        );
+        // A ragged panel is finished and copied tile by tile; any other at the end, while it is still in cache.
+        f.if(ragged, () => {
+          f.if(finishing, () => f.call(finish, target, step, p.residual, p.ldc, i32.const(count)));
+          f.call(copy, p.scratch, step, p.c, p.ldc, i32.const(count), p.columns);
+        });
       };
       f.while(
         () => i32.ge_s(p.rows, i32.const(most)),
@@ -242,6 +248,7 @@ function panelFunction(
         },
       );
       for (let r = most - 1; r >= 1; r--) f.if(i32.eq(p.rows, i32.const(r)), () => tile(r));
+      f.if(i32.and(finishing, i32.eqz(ragged)), () => f.call(finish, c, p.ldc, residual, p.ldc, rows));
     },
   );
 }

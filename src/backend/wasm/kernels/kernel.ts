@@ -26,6 +26,9 @@ export interface KernelContext {
   readonly scratch: (f: FunctionBuilder) => I32;
 }
 
+/** Sixteen bytes of memory that hold eight 16-bit ones. */
+export const ONES_AT = 512;
+
 /** A kernel's fields, in the order of its descriptor in memory: int32 or float32, 4 bytes each. */
 export type Fields = Readonly<Record<string, 'i32' | 'f32'>>;
 export interface Kernel<F extends Fields = Fields> {

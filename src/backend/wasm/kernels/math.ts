@@ -20,35 +20,38 @@ const ERF_DENOMINATOR = [
 /** Adding 1.5·2²³ rounds a float to the nearest whole, which then stands in the low bits. */
 export const ROUNDING = 12582912;
 
-function polynomial(features: Features, coefficients: readonly number[], x: V128): V128 {
+function polynomial(f: FunctionBuilder, features: Features, coefficients: readonly number[], x: V128): V128 {
   const madd = multiplyAdd(features);
   return coefficients
     .slice(0, -1)
-    .reduceRight<V128>((sum, c) => madd(sum, x, v128.f32x4(c)), v128.f32x4(coefficients.at(-1)!));
+    .reduceRight<V128>((sum, c) => madd(sum, x, f.constant(c)), f.constant(coefficients.at(-1)!));
 }
 
 /** 2^x for x from −126 to 127; below it is clamped to 2^−126. NaN stays NaN. */
 export function exp2(f: FunctionBuilder, features: Features, x: V128): V128 {
-  const clamped = f.local('v128', f32x4.pmax(x, v128.f32x4(-126)));
-  const whole = f.local('v128', f32x4.add(clamped, v128.f32x4(ROUNDING)));
-  const fraction = f.local('v128', f32x4.sub(clamped, f32x4.sub(whole, v128.f32x4(ROUNDING))));
-  return i32x4.add(polynomial(features, EXP2, fraction), i32x4.shl(whole, { type: 'i32', code: [0x41, 23] }));
+  const clamped = f.local('v128', f32x4.pmax(x, f.constant(-126)));
+  const whole = f.local('v128', f32x4.add(clamped, f.constant(ROUNDING)));
+  const fraction = f.local('v128', f32x4.sub(clamped, f32x4.sub(whole, f.constant(ROUNDING))));
+  return i32x4.add(
+    polynomial(f, features, EXP2, fraction),
+    i32x4.shl(whole, { type: 'i32', code: [0x41, 23] }),
+  );
 }
 
 function erf(f: FunctionBuilder, features: Features, x: V128): V128 {
-  const u = f.local('v128', f32x4.pmin(f32x4.pmax(x, v128.f32x4(-4)), v128.f32x4(4)));
+  const u = f.local('v128', f32x4.pmin(f32x4.pmax(x, f.constant(-4)), f.constant(4)));
   const square = f.local('v128', f32x4.mul(u, u));
   return f32x4.div(
-    f32x4.mul(u, polynomial(features, ERF_NUMERATOR, square)),
-    polynomial(features, ERF_DENOMINATOR, square),
+    f32x4.mul(u, polynomial(f, features, ERF_NUMERATOR, square)),
+    polynomial(f, features, ERF_DENOMINATOR, square),
   );
 }
 
 /** tanh x = 1 − 2 / (e^2x + 1), saturated beyond ±15. */
 function tanh(f: FunctionBuilder, features: Features, x: V128): V128 {
-  const clamped = f32x4.pmin(f32x4.pmax(x, v128.f32x4(-15)), v128.f32x4(15));
-  const power = exp2(f, features, f32x4.mul(clamped, v128.f32x4(2 * Math.LOG2E)));
-  return f32x4.sub(v128.f32x4(1), f32x4.div(v128.f32x4(2), f32x4.add(power, v128.f32x4(1))));
+  const clamped = f32x4.pmin(f32x4.pmax(x, f.constant(-15)), f.constant(15));
+  const power = exp2(f, features, f32x4.mul(clamped, f.constant(2 * Math.LOG2E)));
+  return f32x4.sub(f.constant(1), f32x4.div(f.constant(2), f32x4.add(power, f.constant(1))));
 }
 
 /** The activation of four values. */
@@ -57,15 +60,15 @@ export function activate(f: FunctionBuilder, features: Features, kind: Activatio
   if (kind === 'relu') return f32x4.pmax(x, v128.zero);
   if (kind === 'tanh') return tanh(f, features, x);
   const value = f.local('v128', x);
-  const half = f32x4.mul(value, v128.f32x4(0.5));
+  const half = f32x4.mul(value, f.constant(0.5));
   if (kind === 'gelu')
-    return multiplyAdd(features)(half, erf(f, features, f32x4.mul(value, v128.f32x4(Math.SQRT1_2))), half);
+    return multiplyAdd(features)(half, erf(f, features, f32x4.mul(value, f.constant(Math.SQRT1_2))), half);
   const inner = f32x4.mul(
     value,
     multiplyAdd(features)(
       f32x4.mul(value, value),
-      v128.f32x4(0.044715 * Math.sqrt(2 / Math.PI)),
-      v128.f32x4(Math.sqrt(2 / Math.PI)),
+      f.constant(0.044715 * Math.sqrt(2 / Math.PI)),
+      f.constant(Math.sqrt(2 / Math.PI)),
     ),
   );
   return multiplyAdd(features)(half, tanh(f, features, inner), half);
