@@ -94,6 +94,13 @@ describe('a shape that does not fit names both shapes', () => {
     );
   });
 
+  it('refuses int8 where floats are read', () => {
+    const weights = new Map(WEIGHTS).set('b', spec([6], 'int8'));
+    expect(() => trace(weights, (t) => linear(t, x(t, 4), [t.parameter('w')], [t.parameter('b')]))).toThrow(
+      expect.objectContaining({ code: 'CODEC_UNSUPPORTED' }),
+    );
+  });
+
   it('a weight', () => {
     expect(() => trace(WEIGHTS, (t) => t.parameter('w', [4, 6]))).toThrow(
       expect.objectContaining({

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { runReference, runReferenceAll } from '../../src/backend/reference/interpreter.ts';
+import { runReference } from '../../src/backend/reference/interpreter.ts';
 import { evaluateMask, key, le, type MaskExpression, query } from '../../src/program/mask/expression.ts';
-import { type Activation, activate, activation, erfc } from '../../src/program/ops/activation.ts';
+import { type Activation, activate, erfc } from '../../src/program/ops/activation.ts';
 import { attention } from '../../src/program/ops/attention.ts';
 import { embedding } from '../../src/program/ops/embedding.ts';
 import { layerNorm } from '../../src/program/ops/layer-norm.ts';
@@ -11,8 +11,6 @@ import { pool } from '../../src/program/ops/pool.ts';
 import { quantizeRows } from '../../src/program/ops/quantize-rows.ts';
 import { OPS } from '../../src/program/ops/registry.ts';
 import { selectRows } from '../../src/program/ops/select-rows.ts';
-import { decode, encode, type Weight } from '../../src/tensor/codec.ts';
-import { symbol } from '../../src/tensor/dim.ts';
 import { Random } from '../../src/tensor/random.ts';
 import { CaseBuilder } from './case.ts';
 import { buildCase, CASES } from './cases.ts';
@@ -260,79 +258,5 @@ describe('every conformance case', () => {
         expect(y.every(Number.isFinite)).toBe(c.finite);
         expect(compare(OPS.get(c.op)!.budget, Float32Array.from(y), y)).toMatchObject({ ok: true });
       }
-  });
-});
-
-describe('the interpreter', () => {
-  const weights = new Map<string, Weight>([
-    ['w', encode('int8', [2, 2], Float32Array.from([1, -1, 0.5, 0.25]))],
-    ['b', encode('int8', [2], Float32Array.from([1, -127]))],
-  ]);
-  const built = builder({ N: 1 })
-    .weight('w', 'int8', [2, 2])
-    .weight('b', 'int8', [2])
-    .data('x', Float32Array.from([1, 1]))
-    .finish((t, input) => {
-      const x = activation(t, input('x', [symbol('N'), 2]), 'none');
-      return [linear(t, x, [t.parameter('w')], [t.parameter('b')])];
-    });
-  const inputs = { x: [1, 1] };
-
-  it('decodes int8 where an op wants floats', () => {
-    const [y] = runReference(built.program, weights, inputs, { N: 1 }, 256);
-    expectClose(decode(weights.get('b')!), [1, -127], 1e-6);
-    expectClose(y, [1, -127 + 0.75], 0.01);
-  });
-
-  it('gives every value by name', () => {
-    const all = runReferenceAll(built.program, weights, inputs, { N: 1 }, 256);
-    expect([...all.keys()]).toEqual([
-      'x',
-      'activation0.y',
-      'quantizeRows1.codes',
-      'quantizeRows1.scales',
-      'linear2.y',
-    ]);
-    expect(all.get('quantizeRows1.codes')!.shape).toEqual([1, 16]);
-  });
-
-  it.each([
-    ['INPUT_MISSING', weights, {}, 1],
-    ['INPUT_SIZE', weights, inputs, 2],
-    ['WEIGHT_MISSING', new Map(), inputs, 1],
-    ['WEIGHT_SHAPE', new Map([...weights, ['w', encode('float32', [2, 2], new Float32Array(4))]]), inputs, 1],
-  ] as const)('throws %s', (code, given, x, N) => {
-    expect(() => runReference(built.program, given as Map<string, Weight>, x, { N }, 256)).toThrow(
-      expect.objectContaining({ code }),
-    );
-  });
-
-  it('throws on an index outside its table', () => {
-    const bad = builder()
-      .data('x', new Float32Array(4))
-      .data('rows', Int32Array.from([2]))
-      .finish((t, input) => [selectRows(t, input('x', [1, 2, 2]), input('rows', [1, 1]))]);
-    expect(() => run(bad)).toThrow(expect.objectContaining({ code: 'INDEX_OUT_OF_RANGE' }));
-  });
-});
-
-describe('compare', () => {
-  const budget = { absolute: 0.1, relative: 0.01 };
-  it('allows absolute + relative · the largest reference', () => {
-    const want = Float64Array.from([10, -90]);
-    expect(compare(budget, [10.9, -90], want)).toMatchObject({ ok: true, index: 0 });
-    expect(compare(budget, [10, -91.1], want)).toMatchObject({ ok: false, index: 1 });
-  });
-  it('holds NaN and infinity to their places', () => {
-    const want = Float64Array.from([NaN, 1e60, 1]);
-    expect(compare(budget, [NaN, Infinity, 1], want)).toMatchObject({ ok: true, worst: 0, limit: 0.11 });
-    for (const got of [
-      [0, Infinity, 1],
-      [NaN, 3e38, 1],
-      [NaN, Infinity, NaN],
-      [NaN, Infinity, Infinity],
-      [1],
-    ])
-      expect(compare(budget, got, want)).toMatchObject({ ok: false, worst: Infinity });
   });
 });
