@@ -2,6 +2,7 @@ import { mkdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { applyRecipe } from '../compress/index.ts';
 import { machineProfile } from '../device/profile.ts';
+import { openModel, writeArtifact } from '../format/index.ts';
 import type { Model } from '../model/config.ts';
 import { elements } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
@@ -62,8 +63,8 @@ export async function optimize(
   services?: Partial<OptimizeServices>,
 ): Promise<CardData> {
   const given = options.model;
-  const { openModel, ...rest } = { ...SERVICES, ...services };
-  const model = typeof given === 'string' ? await openModel(given) : given;
+  const { openModel: open, ...rest } = { ...SERVICES, ...services };
+  const model = typeof given === 'string' ? await open(given) : given;
   try {
     return await new Run(model, options, rest).run();
   } finally {
@@ -71,11 +72,7 @@ export async function optimize(
   }
 }
 
-const SERVICES: OptimizeServices = {
-  openModel: async (path) => (await import('../format/index.ts')).openModel(path),
-  writeArtifact: async (...artifact) => (await import('../format/index.ts')).writeArtifact(...artifact),
-  measure: measureArtifact,
-};
+const SERVICES: OptimizeServices = { openModel, writeArtifact, measure: measureArtifact };
 
 class Run {
   private readonly model: Model;
