@@ -53,6 +53,18 @@ export async function runCli(argv: readonly string[], io: Io, signal: AbortSigna
   }
 }
 
+/** A command by its name. @throws `USAGE` for a name that is none */
+export async function loadCommand(name: string): Promise<CliCommand> {
+  const entry = COMMANDS.find((command) => command.name === name);
+  if (!entry)
+    throw usageError(
+      'attenuate',
+      `unknown command: expected ${COMMANDS.map((command) => command.name).join(', ')}, got ${JSON.stringify(name)}.`,
+      { got: name },
+    );
+  return entry.load();
+}
+
 async function dispatch(argv: readonly string[], context: CommandContext): Promise<number> {
   const { io, progress } = context;
   const [name, ...rest] = argv;
@@ -64,14 +76,7 @@ async function dispatch(argv: readonly string[], context: CommandContext): Promi
     (name === undefined ? io.stderr : io.stdout).write(await rootHelp(version(), COMMANDS));
     return name === undefined ? EXIT.usage : EXIT.ok;
   }
-  const entry = COMMANDS.find((command) => command.name === name);
-  if (!entry)
-    throw usageError(
-      'attenuate',
-      `unknown command: expected ${COMMANDS.map((command) => command.name).join(', ')}, got ${JSON.stringify(name)}.`,
-      { got: name },
-    );
-  const command = await entry.load();
+  const command = await loadCommand(name);
   if (asks(rest, '--help', '-h')) {
     io.stdout.write(await commandHelp(version(), command));
     return EXIT.ok;
