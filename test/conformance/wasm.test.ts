@@ -49,11 +49,11 @@ async function check(c: ConformanceCase, setting: Setting): Promise<void> {
     for (let run = 0; run < runsOf(setting); run++) {
       const got = await engine.run(built.bindings, built.inputs);
       first ??= got;
-      got.forEach((y, i) => {
-        if (run > 0) return expect(y, 'a later run equals the first').toEqual(first![i]);
+      for (const [i, y] of got.entries()) {
+        if (run > 0) expect(y, 'a later run equals the first').toEqual(first[i]);
         const verdict = compare(budget, y, want[i]);
         expect(verdict.ok, verdict.message).toBe(true);
-      });
+      }
     }
   } finally {
     engine.dispose();
