@@ -92,7 +92,9 @@ const USAGE_CODES = new Set(['USAGE', 'BUDGET_INVALID']);
 
 /** Errors that a caller can act on are one line; others keep their trace, since they are faults of this program. */
 function report(error: unknown, json: boolean, io: Io, signal: AbortSignal): number {
-  const known = signal.aborted ? (signal.reason as unknown) : error;
+  // Whatever an abort made fail, the reason is what happened, unless a command says it better.
+  const told = error instanceof AttenuateError && error.code === 'INTERRUPTED';
+  const known = signal.aborted && !told ? (signal.reason as unknown) : error;
   const { code, message, fields } = describe(known);
   if (json) io.stdout.write(`${JSON.stringify({ error: { code, message, fields } })}\n`);
   else io.stderr.write(`${printable(message)} (${code})\n`);

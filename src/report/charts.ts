@@ -6,8 +6,8 @@ import { formatBytes, formatMs, shorten } from './units.ts';
 export { front, sizeMetricChart } from './scatter.ts';
 
 const WIDTH = 540;
-const LEFT = 150;
-const RIGHT = 462;
+const LEFT = 172;
+const RIGHT = 466;
 const ROW = 46;
 const TOP = 14;
 

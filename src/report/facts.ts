@@ -10,7 +10,11 @@ export function instrumentFacts(card: CardData): Facts {
   const { instruments, drift } = card;
   return [
     ['size', `measured: ${instruments.size}`],
-    ['peak memory', instruments.memory],
+    ['peak memory', `measured: ${instruments.memory}`],
+    [
+      'planned peak',
+      'computed before anything is allocated: the exact plan for the longest test text at batch 1, weights included',
+    ],
     ['latency', `measured: ${instruments.latency}`],
     ['metric', `measured: ${instruments.metric}`],
     ['energy', instruments.energy],

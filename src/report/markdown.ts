@@ -1,7 +1,7 @@
 import { type CandidateRow, type CardData, type CardRow, isMeasured } from '../optimize/result.ts';
 import { escapeMarkdown, jsonForMarkdown } from './escape.ts';
 import { instrumentFacts, runFacts } from './facts.ts';
-import { formatBytes, formatFigure, formatInterval, formatMs, formatScore } from './units.ts';
+import { formatBytes, formatFigure, formatInterval, formatMs, formatScore, rangeOf } from './units.ts';
 import { floatRow, metricName, rowVerdict, verdictText } from './verdict.ts';
 
 /** The card as Markdown: verdict, every row, recipes, and how and where it was measured. */
@@ -52,7 +52,10 @@ function tableRow(row: CardRow, float: CandidateRow | undefined): string {
     `${formatScore(metric.value)} (${formatInterval(metric)})`,
     row === float ? '—' : `${formatScore(drop.value)} (${formatInterval(drop)})`,
     `${agreement.kind === 'labels' ? `${(agreement.value * 100).toFixed(1)}% equal labels` : `${formatScore(agreement.value)} mean cosine`}`,
-    `${escapeMarkdown(formatFigure(energyMj))}, ${energyMj.provenance}`,
+    [formatFigure(energyMj), energyMj.provenance, rangeOf(energyMj)]
+      .filter(Boolean)
+      .map(escapeMarkdown)
+      .join(', '),
     verdict,
   ].join(' | ')} |`;
 }

@@ -158,8 +158,9 @@ describe('card.html', () => {
     for (const shown of ['90.9 MB', '23.1 MB', '28.9 MB', '34.6 MB', '5.78 ms', 'p95 7.70 ms', '0.7987'])
       expect(html).toContain(shown);
     expect(html).toContain('0.7867 to 0.8097');
-    expect(html).toContain('estimated with a model of 45 nm, 0.0100 to 9.00 mJ');
-    expect(html).toContain('accuracy, n 1,500');
+    expect(html).toContain('estimated with a model of 45 nm');
+    expect(html).toContain('0.0100 to 9.00 mJ');
+    expect(html).toContain('accuracy, n\u00a01,500');
     expect(html).toContain('planned 28.9 MB');
     expect(html).toContain('unavailable: no counter here');
     expect(html).toContain('failed: it broke (X_Y)');

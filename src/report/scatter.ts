@@ -163,12 +163,21 @@ function labels(
 ): string[] {
   const on = new Set(front(rows));
   const rank = (row: CandidateRow) => (row.chosen ? 0 : row === float ? 1 : on.has(row) ? 2 : 3);
-  const taken: Box[] = rows.map((row) => ({
-    x: at.get(row)! - 8,
-    y: y.map(row.metric.value) - 8,
-    width: 16,
-    height: 16,
-  }));
+  const stairs = front(rows).map((row, i, all): Box => {
+    const from = at.get(row)!;
+    const next = all[i + 1];
+    const to = next ? at.get(next)! : PLOT.right;
+    return { x: from, y: y.map(row.metric.value) - 2, width: to - from, height: 4 };
+  });
+  const points = rows.map(
+    (row): Box => ({
+      x: at.get(row)! - 8,
+      y: y.map(row.metric.value) - 8,
+      width: 16,
+      height: 16,
+    }),
+  );
+  const taken = [...stairs, ...points];
   return [...rows]
     .sort((a, b) => rank(a) - rank(b))
     .flatMap((row) => {

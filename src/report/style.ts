@@ -70,6 +70,6 @@ pre { margin: 14px 0 0; padding: 16px 18px; background: var(--card); border: 1px
 .tag { display: inline-block; padding: 1px 7px; border-radius: 99px; background: var(--tag); color: var(--soft); font-size: 11px; font-weight: 600; white-space: nowrap; }
 .facts { display: grid; grid-template-columns: minmax(120px, 220px) 1fr; gap: 8px 24px; margin: 14px 0 0; }
 .facts dt { color: var(--soft); } .facts dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 560px) { main { padding: 32px 16px; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 10px; } }
+@media (max-width: 560px) { main { padding: 32px 16px; } figure { overflow-x: auto; } .chart { min-width: 460px; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 10px; } }
 @media print { :root { --page: #fff; } main { padding: 0; max-width: none; } figure, .tile, tr { break-inside: avoid; } .scroll { overflow: visible; } }
 `;

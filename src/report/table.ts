@@ -8,6 +8,7 @@ import {
   formatMs,
   formatScore,
   provenanceOf,
+  rangeOf,
 } from './units.ts';
 import { floatRow, metricName, rowVerdict } from './verdict.ts';
 
@@ -30,7 +31,7 @@ export function candidateTable(card: CardData): string {
     head('size', 'measured'),
     head('peak memory', 'measured'),
     head('latency, median', 'measured'),
-    head(float ? `${name}, n ${formatCount(float.metric.n)}` : name, 'measured'),
+    head(float ? `${name}, n\u00a0${formatCount(float.metric.n)}` : name, 'measured'),
     head('loss', 'measured'),
     head('agreement', 'measured'),
     head('energy of one text', 'see cell'),
@@ -63,7 +64,7 @@ function tableRow(row: CardRow, float: CandidateRow | undefined): string {
       agreement.kind === 'labels' ? `${(agreement.value * 100).toFixed(1)}%` : formatScore(agreement.value),
       agreement.kind === 'labels' ? 'equal labels' : 'mean cosine',
     ),
-    `<td class="number">${escapeHtml(formatFigure(energyMj))}<small>${tag(energyMj.provenance)}</small></td>`,
+    `<td class="number">${escapeHtml(formatFigure(energyMj))}<small>${escapeHtml(rangeOf(energyMj))}</small><small>${tag(energyMj.provenance)}</small></td>`,
     `<td class="wrap">${escapeHtml(rowVerdict(row))}</td>`,
   ];
   return `<tr${row.chosen ? ' class="is-chosen"' : ''}>${title}${cells.join('')}</tr>`;

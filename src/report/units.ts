@@ -46,9 +46,12 @@ export const formatFigure = (figure: Figure): string =>
 export function provenanceOf(figure: Figure): string {
   if (figure.provenance === 'measured') return `measured with ${figure.instrument}`;
   if (figure.provenance === 'unavailable') return `unavailable: ${figure.reason}`;
-  const [low, high] = figure.range.map(significant);
-  return `estimated with ${figure.model}, ${low} to ${high} ${figure.unit}`;
+  return `estimated with ${figure.model}`;
 }
+
+/** The range of an estimate, `0.464 to 6.93 mJ`; empty for other figures. */
+export const rangeOf = (figure: Figure): string =>
+  figure.provenance === 'estimated' ? `${figure.range.map(significant).join(' to ')} ${figure.unit}` : '';
 
 /** How many times smaller or larger: `3.9× smaller`. */
 export function formatRatio(before: number, after: number, less: string, more: string): string {

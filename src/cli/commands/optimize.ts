@@ -7,6 +7,7 @@ import {
   parseBudget,
 } from '../../optimize/index.ts';
 import {
+  budgetText,
   formatBytes,
   formatFigure,
   formatMs,
@@ -143,7 +144,7 @@ export function outcome(card: CardData, out: string): Outcome {
     `card      ${join(out, 'card.html')}, card.md, card.json`,
   ];
   const words = card.refusal
-    ? [printable(verdictText(card)), printable(card.refusal)]
+    ? [`Refused. The budget: ${budgetText(card.budget)}.`, printable(card.refusal)]
     : [printable(verdictText(card))];
   return {
     json: card,

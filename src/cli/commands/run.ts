@@ -32,7 +32,8 @@ async function inChunks<I, O>(
   for (let from = 0; from < items.length; from += CHUNK) {
     signal.throwIfAborted();
     out.push(...(await work(items.slice(from, from + CHUNK))));
-    progress.update(out.length / items.length, 'texts', `${out.length} of ${items.length} texts`);
+    if (items.length > CHUNK)
+      progress.update(out.length / items.length, 'running', `${out.length} of ${items.length} texts`);
   }
   return out;
 }
