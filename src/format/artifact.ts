@@ -160,7 +160,7 @@ async function* streamParts(
   expected: string,
   signal?: AbortSignal,
 ): AsyncIterable<WeightPiece> {
-  const hash = new BlockHash();
+  const hash = new BlockHash(header.dataEnd - header.dataStart);
   let at = 0;
   let index = 0;
   let scales: ScaleCheck | null = null;

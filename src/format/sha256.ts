@@ -68,13 +68,14 @@ export class BlockHash {
   private filled = 0;
   private readonly digests: Uint8Array[] = [];
 
-  constructor() {
-    this.block = new Uint8Array(BLOCK);
+  /** @param most bytes that will come, where it is known: less memory is taken for fewer than a block */
+  constructor(most = BLOCK) {
+    this.block = new Uint8Array(Math.min(BLOCK, most));
   }
 
   async update(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length; ) {
-      const part = bytes.subarray(at, at + BLOCK - this.filled);
+      const part = bytes.subarray(at, at + this.block.length - this.filled);
       this.block.set(part, this.filled);
       this.filled += part.length;
       at += part.length;

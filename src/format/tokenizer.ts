@@ -30,8 +30,9 @@ const invalid = (expected: string, got: unknown, cause?: unknown) =>
 
 /**
  * Rebuilds a tokenizer. Truncation and padding inside a `tokenizer.json` are not used: a text longer than
- * `maxLength` tokens loses tokens at its end, before the closing special token; of a pair, the longer text loses
- * first, the second when both are equal.
+ * `maxLength` tokens loses tokens at its end, before the closing special token. Of a pair the longer text (the second,
+ * when both are equal) loses first, and once both have to lose it keeps half the room, rounded up: the library's
+ * `longest_first`.
  * @throws `TOKENIZER_INVALID`, `TOKENIZER_LENGTH` when `maxLength` has no room for the special tokens
  */
 export function createTokenizer(spec: TokenizerSpec, maxLength: number): Tokenizer {
@@ -97,10 +98,9 @@ function huggingFaceTokenizer(
       const room = Math.max(0, maxLength - specials(b !== null));
       if (!b) a.length = Math.min(a.length, room);
       else if (a.length + b.length > room) {
-        // Longest first, one token at a time, comes to: the shorter text stays whole while it fits in half.
-        const keepB = Math.min(b.length, Math.max(Math.floor(room / 2), room - a.length));
-        a.length = Math.min(a.length, room - keepB);
-        b.length = keepB;
+        const [shorter, longer] = a.length > b.length ? [b, a] : [a, b];
+        shorter.length = Math.min(shorter.length, Math.floor(room / 2));
+        longer.length = room - shorter.length;
       }
       const { tokens, types } = layout(a.length, b ? b.length : null);
       let [nextA, nextB] = [0, 0];

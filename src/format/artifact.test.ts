@@ -1,0 +1,286 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import type { EncoderConfig, Model } from '../model/config.ts';
+import { encode, type Weight } from '../tensor/codec.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import { openArtifact } from './artifact.ts';
+import { encodeArtifact } from './artifact-layout.ts';
+import { bytesSource, responseSource } from './byte-source.ts';
+import { memoryStore } from './memory-store.ts';
+import { writeArtifact } from './node/artifact-writer.ts';
+import { openModel } from './node/open.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'attenuate-artifact-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const config: EncoderConfig = {
+  architecture: 'bert',
+  vocabularySize: 5,
+  embeddingSize: 3,
+  maxLength: 8,
+  positions: 8,
+  tilePositions: false,
+  tokenTypes: 0,
+  wordScale: 1,
+  embeddingNorm: true,
+  norm: 'post',
+  epsilon: 1e-12,
+  layers: [
+    {
+      inputSize: 3,
+      outputSize: 3,
+      heads: 1,
+      headSize: 3,
+      feedForwardSize: 4,
+      activation: 'gelu',
+      attention: { kind: 'local', left: 2, right: 0 },
+    },
+  ],
+  head: { kind: 'classification', labels: ['no', 'ja'], poolerActivation: null },
+};
+const floats = (n: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(i + 1));
+const weights = new Map<string, Weight>([
+  ['z', encode('int8', [5, 3], floats(15))],
+  ['__proto__', encode('float32', [3], floats(3))],
+  ['half', encode('float16', [1, 3], floats(3))],
+  ['brain', { codec: 'bfloat16', shape: [2], bytes: Uint8Array.of(128, 63, 0, 64) }],
+  ['big', encode('float32', [300_000], floats(300_000))],
+]);
+const model = (changes: Partial<Model> = {}): Model => ({
+  config,
+  tokenizer: {
+    kind: 'unigram',
+    vocabulary: [
+      ['�', 0],
+      ['▁', -1],
+    ],
+    reserved: 1,
+  },
+  weights: memoryStore(weights),
+  recipe: [{ step: 'quantize', options: { codec: 'int8' } }],
+  provenance: { name: 'made up' },
+  ...changes,
+});
+const small = () => model({ weights: memoryStore(new Map([...weights].filter(([name]) => name !== 'big'))) });
+const open = (bytes: Uint8Array) => openArtifact(bytesSource(bytes));
+
+async function gather(artifact: Model, signal?: AbortSignal): Promise<Map<string, Uint8Array>> {
+  const out = new Map<string, Uint8Array>();
+  for (const [name] of artifact.weights.specs) out.set(name, new Uint8Array(weights.get(name)!.bytes.length));
+  for await (const { name, offset, bytes } of artifact.weights.stream!(signal))
+    out.get(name)!.set(bytes, offset);
+  return out;
+}
+
+/** The same bytes with one metadata entry replaced, everything else as the writer left it. */
+function edited(bytes: Uint8Array, key: string, change: (value: never) => unknown): Uint8Array {
+  const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+  const metadata = header.__metadata__;
+  const text = metadata[key];
+  const value = change((key === 'format' ? text : JSON.parse(text)) as never);
+  if (value === undefined) delete metadata[key];
+  else metadata[key] = key === 'format' ? value : JSON.stringify(value);
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const out = new Uint8Array(8 + json.length + bytes.length - 8 - length);
+  new DataView(out.buffer).setBigUint64(0, BigInt(json.length), true);
+  out.set(json, 8);
+  out.set(bytes.subarray(8 + length), 8 + json.length);
+  return out;
+}
+
+describe('an artifact', () => {
+  it('gives back the model, by name and in one pass', async () => {
+    const artifact = await open(await encodeArtifact(model()));
+    const { config: c, tokenizer, recipe, provenance } = artifact;
+    expect({ config: c, tokenizer, recipe, provenance }).toEqual({
+      config,
+      tokenizer: model().tokenizer,
+      recipe: model().recipe,
+      provenance: model().provenance,
+    });
+    expect([...artifact.weights.specs.keys()].sort()).toEqual([...weights.keys()].sort());
+    const streamed = await gather(artifact);
+    for (const [name, weight] of weights) {
+      expect(await artifact.weights.read(name)).toEqual(weight);
+      expect(streamed.get(name)).toEqual(weight.bytes);
+    }
+    await expect(artifact.weights.read('none')).rejects.toMatchObject({ code: 'WEIGHT_MISSING' });
+  });
+
+  it('can be loaded from a download in one pass, and only so', async () => {
+    const bytes = await encodeArtifact(model());
+    const body = new ReadableStream({
+      start(controller) {
+        for (let at = 0; at < bytes.length; at += 4099) controller.enqueue(bytes.slice(at, at + 4099));
+        controller.close();
+      },
+    });
+    const artifact = await openArtifact(responseSource(new Response(body)));
+    await expect(artifact.weights.read('z')).rejects.toMatchObject({ code: 'SOURCE_SEQUENTIAL' });
+    const streamed = await gather(artifact);
+    for (const [name, weight] of weights) expect(streamed.get(name)).toEqual(weight.bytes);
+  });
+
+  it('has the same bytes for the same model, in memory, on disk and written again', async () => {
+    const path = join(folder, 'model.safetensors');
+    const progress: number[] = [];
+    const written = await writeArtifact(model(), path, {
+      onProgress: ({ writtenBytes, totalBytes }) => progress.push(writtenBytes / totalBytes),
+    });
+    const bytes = new Uint8Array(readFileSync(path));
+    const reversed = model({ weights: memoryStore(new Map([...weights].reverse())) });
+    expect(Buffer.compare(await encodeArtifact(reversed), bytes)).toBe(0);
+    expect(written.byteLength).toBe(bytes.length);
+    expect(progress.at(-1)).toBe(1);
+    const artifact = await openModel(path);
+    expect(Buffer.compare(await encodeArtifact(artifact), bytes)).toBe(0);
+    await artifact.weights.close!();
+  });
+
+  it('proves its data: every flipped bit is found', async () => {
+    const bytes = await encodeArtifact(small());
+    const start =
+      bytes.length - [...weights].reduce((n, [name, w]) => n + (name === 'big' ? 0 : w.bytes.length), -1);
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: start, max: bytes.length - 1 }), fc.nat(7), async (at, bit) => {
+        const damaged = bytes.slice();
+        damaged[at] ^= 1 << bit;
+        const code = { code: expect.stringMatching(/^ARTIFACT_(HASH|SCALE)$/) };
+        await expect(open(damaged).then((a) => gather(a))).rejects.toMatchObject(code);
+        await expect(open(damaged).then((a) => a.weights.read('half'))).rejects.toMatchObject(code);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, -1])('refuses the scale %f', async (scale) => {
+    const { bytes } = encode('int8', [5, 3], floats(15));
+    new DataView(bytes.buffer).setFloat32(16 + 8, scale, true);
+    const bad = model({
+      weights: memoryStore(new Map([['z', { codec: 'int8', shape: [5, 3], bytes } as const]])),
+    });
+    await expect(encodeArtifact(bad)).rejects.toMatchObject({ code: 'ARTIFACT_SCALE', fields: { row: 2 } });
+  });
+
+  it('stops at an abort', async () => {
+    const artifact = await open(await encodeArtifact(model()));
+    await expect(gather(artifact, AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough');
+  });
+
+  const config_ = (change: (c: Record<string, never>) => object) =>
+    ['config', (c: never) => ({ ...(c as object), ...change(c) })] as const;
+  const layer = (change: object) =>
+    config_((c) => ({ layers: [{ ...(c.layers as object[])[0], ...change }] }));
+  it.each<[string, string, (value: never) => unknown]>([
+    ['ARTIFACT_FORMAT', 'format', () => 'pt'],
+    ['ARTIFACT_FORMAT', 'config', () => undefined],
+    ['ARTIFACT_FORMAT', 'formatVersion', () => 'one'],
+    ['ARTIFACT_VERSION', 'formatVersion', () => 2],
+    ['ARTIFACT_FORMAT', 'hash', () => 'ab'],
+    ['ARTIFACT_FORMAT', 'recipe', () => ({})],
+    ['ARTIFACT_FORMAT', 'provenance', () => []],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ vocabularySize: 1e12 }))],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ embeddingSize: 1.5 }))],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ architecture: 'gpt' }))],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ epsilon: 0 }))],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ wordScale: null }))],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ maxLength: 9 }))],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ tilePositions: 1 }))],
+    ['ARTIFACT_CONFIG', ...config_((c) => ({ layers: new Array(1001).fill((c.layers as object[])[0]) }))],
+    [
+      'ARTIFACT_CONFIG',
+      ...config_(() => ({ head: { kind: 'classification', labels: [], poolerActivation: null } })),
+    ],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ head: { kind: 'embedding', pooling: 'last' } }))],
+    ['ARTIFACT_CONFIG', ...layer({ heads: 0 })],
+    ['ARTIFACT_CONFIG', ...layer({ inputSize: 4 })],
+    ['ARTIFACT_CONFIG', ...layer({ activation: 'swish' })],
+    ['ARTIFACT_CONFIG', ...layer({ attention: { kind: 'local', left: -1, right: 0 } })],
+    ['ARTIFACT_TOKENIZER', 'tokenizer', () => ({ kind: 'spm' })],
+    ['ARTIFACT_TOKENIZER', 'tokenizer', () => ({ kind: 'unigram', vocabulary: [['a']], reserved: 1 })],
+    ['ARTIFACT_WEIGHTS', 'weights', () => ({})],
+    ['ARTIFACT_WEIGHTS', 'weights', (w) => ({ ...(w as object), more: { codec: 'float32', shape: [1] } })],
+    [
+      'ARTIFACT_WEIGHTS',
+      'weights',
+      (w: Record<string, object>) => ({ ...w, z: { codec: 'int2', shape: [5, 3] } }),
+    ],
+    [
+      'ARTIFACT_WEIGHTS',
+      'weights',
+      (w: Record<string, object>) => ({ ...w, z: { codec: 'int8', shape: [3, 5] } }),
+    ],
+    [
+      'ARTIFACT_WEIGHTS',
+      'weights',
+      (w: Record<string, object>) => ({ ...w, z: { codec: 'int8', shape: [1e9, 1e9] } }),
+    ],
+    ['ARTIFACT_WEIGHTS', 'weights', ({ half: _half, ...rest }: Record<string, object>) => rest],
+  ])('refuses, as %s, an edited %s (%#)', async (code, key, change) => {
+    await expect(open(edited(await encodeArtifact(small()), key, change))).rejects.toMatchObject({
+      name: 'AttenuateError',
+      code,
+    });
+  });
+
+  it('meets any damage with an error of its own', async () => {
+    const whole = await encodeArtifact(small());
+    const edit = fc.tuple(fc.nat(whole.length - 1), fc.nat(255));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(edit, { maxLength: 3 }),
+        fc.option(fc.nat(whole.length)),
+        async (edits, keep) => {
+          const damaged = whole.slice(0, keep ?? whole.length);
+          for (const [at, value] of edits) if (at < damaged.length) damaged[at] = value;
+          try {
+            const artifact = await open(damaged);
+            for await (const { bytes } of artifact.weights.stream!()) expect(bytes.length).toBeLessThan(1000);
+          } catch (error) {
+            expect(error).toBeInstanceOf(AttenuateError);
+          }
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('writing an artifact', () => {
+  const path = join(folder, 'kept.safetensors');
+  const left = () => readdirSync(folder).filter((name) => name.endsWith('.partial'));
+
+  it('leaves what was there, and no half file, after an abort or a failure', async () => {
+    writeFileSync(path, 'before');
+    const controller = new AbortController();
+    const onProgress = () => controller.abort(new Error('enough'));
+    await expect(writeArtifact(model(), path, { signal: controller.signal, onProgress })).rejects.toThrow(
+      'enough',
+    );
+    const broken: Model = {
+      ...model(),
+      weights: {
+        specs: model().weights.specs,
+        read: async () => {
+          throw new Error('disk');
+        },
+      },
+    };
+    await expect(writeArtifact(broken, path)).rejects.toThrow('disk');
+    expect(readFileSync(path, 'utf8')).toBe('before');
+    expect(left()).toEqual([]);
+  });
+
+  it('names a folder that is not there, and refuses a model that could not be read back', async () => {
+    await expect(writeArtifact(model(), join(folder, 'none', 'a'))).rejects.toMatchObject({
+      code: 'ARTIFACT_WRITE',
+    });
+    const bad = model({ config: { ...config, maxLength: 0 } });
+    await expect(writeArtifact(bad, join(folder, 'bad'))).rejects.toMatchObject({ code: 'ARTIFACT_CONFIG' });
+    expect(existsSync(join(folder, 'bad'))).toBe(false);
+  });
+});
