@@ -181,7 +181,7 @@ describe('a bert folder', () => {
     await fails(() => '../model-1.safetensors', 'HF_INDEX');
     await fails(() => '/etc/model-1.safetensors', 'HF_INDEX');
     await fails((i) => `model-${3 - i}.safetensors`, 'HF_INDEX');
-    await fails((i) => `model-${i + 1}.safetensors`, 'HF_WEIGHTS_MISSING');
+    await fails((i) => `none-${i}.safetensors`, 'HF_WEIGHTS_MISSING');
   });
 
   it('classifies', async () => {

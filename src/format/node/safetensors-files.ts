@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { WeightPiece, WeightStore } from '../../model/config.ts';
 import { byteSize, type Codec, type WeightSpec } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
-import { type ByteSource, CHUNK_BYTES } from '../byte-source.ts';
+import type { ByteSource } from '../byte-source.ts';
 import { missingWeight } from '../memory-store.ts';
 import { readSafetensorsHeader, type TensorEntry } from '../safetensors.ts';
 import { fileSource } from './file-source.ts';
@@ -111,19 +111,37 @@ export function tensorStore(
       };
     },
     async *stream(signal): AsyncIterable<WeightPiece> {
-      const order = [...weights];
-      for (const source of new Set(order.map(([, tensor]) => tensor.source)))
-        for (const [name, tensor] of order
-          .filter(([, t]) => t.source === source)
-          .sort(([, a], [, b]) => a.offset - b.offset))
-          for (let offset = 0; offset < tensor.byteLength; offset += CHUNK_BYTES) {
-            signal?.throwIfAborted();
-            const length = Math.min(CHUNK_BYTES, tensor.byteLength - offset);
-            yield { name, offset, bytes: await source.read(tensor.offset + offset, length) };
-          }
+      const order = [...weights].sort(([, a], [, b]) => a.offset - b.offset);
+      for (const source of new Set([...weights.values()].map((tensor) => tensor.source)))
+        yield* cut(
+          source,
+          order.filter(([, tensor]) => tensor.source === source),
+          signal,
+        );
     },
     async close() {
       await Promise.all(files.map((file) => file.close()));
     },
   };
+}
+
+/** One pass over a file through the source's own buffer, giving the bytes of some of its tensors, in file order. */
+async function* cut(
+  source: ByteSource,
+  tensors: readonly (readonly [name: string, tensor: ShardedTensor])[],
+  signal?: AbortSignal,
+): AsyncIterable<WeightPiece> {
+  let at = 0;
+  let index = 0;
+  for await (const chunk of source.stream(signal)) {
+    const end = at + chunk.length;
+    for (; index < tensors.length && tensors[index][1].offset < end; index++) {
+      const [name, { offset, byteLength }] = tensors[index];
+      const from = Math.max(offset, at);
+      const to = Math.min(offset + byteLength, end);
+      if (to > from) yield { name, offset: from - offset, bytes: chunk.subarray(from - at, to - at) };
+      if (to < offset + byteLength) break;
+    }
+    at = end;
+  }
 }

@@ -77,6 +77,11 @@ describe('universal sentence encoder', () => {
     for (let i = 1; i <= 7; i++)
       symlinkSync(join(PACKAGE, 'dist', `group1-shard${i}of7`), join(folder, `group1-shard${i}of7`));
     const original = readFileSync(join(folder, 'model.json'), 'utf8');
+    const withFirstShape = (shape: number[]) => {
+      const changed = JSON.parse(original);
+      changed.weightsManifest[0].weights[0].shape = shape;
+      return JSON.stringify(changed);
+    };
     const fails = async (text: string, code: string) => {
       writeFileSync(join(folder, 'model.json'), text);
       await expect(openUniversalSentenceEncoder(folder)).rejects.toMatchObject({ code });
@@ -84,8 +89,8 @@ describe('universal sentence encoder', () => {
     await fails(original.replaceAll('tanh_layer_0/weights', 'other'), 'USE_PACKAGE');
     await fails(original.replace('"group1-shard1of7"', '"../shard"'), 'TFJS_MANIFEST');
     await fails(original.replace('"group1-shard1of7"', '"none"'), 'FILE_OPEN');
-    await fails(original.replace(/"shape":\s*\[1536, ?512\]/, '"shape":[1e9,1e9]'), 'TFJS_MANIFEST');
-    await fails(original.replace(/"shape":\s*\[1536, ?512\]/, '"shape":[512,1536]'), 'USE_PACKAGE');
+    await fails(withFirstShape([1e9, 1e9]), 'TFJS_MANIFEST');
+    await fails(withFirstShape([512, 1536]), 'USE_PACKAGE');
     await fails('{}', 'TFJS_MANIFEST');
     writeFileSync(join(folder, 'model.json'), original);
     rmSync(join(folder, 'group1-shard7of7'));
