@@ -30,6 +30,11 @@ const COMMANDS: readonly Entry[] = [
     description: 'Measure latency by length and threads, settings interleaved',
     load: async () => (await import('./commands/bench.ts')).benchCommand as unknown as CliCommand,
   },
+  {
+    name: 'tune',
+    description: 'Find the fastest kernel tiles on this device and remember them',
+    load: async () => (await import('./commands/tune.ts')).tuneCommand as unknown as CliCommand,
+  },
 ];
 
 /** Version in package.json, which stands two folders up in the sources and in the published package alike. */

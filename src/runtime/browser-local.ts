@@ -1,6 +1,7 @@
 import type { PoolMember } from '../backend/wasm/pool.ts';
 import { openArtifact } from '../format/artifact.ts';
 import { bytesSource, urlSource } from '../format/byte-source.ts';
+import { AttenuateError } from '../tensor/error.ts';
 import { loadOn } from './load.ts';
 import type { Platform } from './platform.ts';
 import type { LoadOptions, TextModel } from './types.ts';
@@ -43,7 +44,10 @@ export async function loadLocal(
   options: LoadOptions,
   workerUrl: string | null,
 ): Promise<TextModel> {
-  const bytes = typeof source === 'string' && options.cache ? await cached(source, options.signal) : source;
+  const bytes =
+    typeof source === 'string' && options.cache
+      ? await cached(source, options.cache, options.signal)
+      : source;
   const model = await openArtifact(
     typeof bytes === 'string' ? urlSource(bytes, { signal: options.signal }) : bytesSource(bytes),
   );
@@ -56,15 +60,23 @@ export async function loadLocal(
 
 const CACHE = 'attenuate-artifacts';
 
-/** The artifact from the browser's cache where the server says that it is unchanged, else from the server. */
-async function cached(url: string, signal?: AbortSignal): Promise<Uint8Array | string> {
+/** The artifact of this hash from the browser's cache, else from its address, and kept if the hash is its own. */
+async function cached(url: string, hash: string, signal?: AbortSignal): Promise<Uint8Array | string> {
   if (!('caches' in globalThis)) return url;
   const cache = await caches.open(CACHE);
-  const known = await cache.match(url);
+  const key = new URL(`/.attenuate/${encodeURIComponent(hash)}`, location.href).href;
+  const known = await cache.match(key);
   if (known) return new Uint8Array(await known.arrayBuffer());
   const response = await fetch(url, { signal });
   if (!response.ok) return url;
-  const bytes = new Uint8Array(await response.clone().arrayBuffer());
-  await cache.put(url, response);
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  const artifact = await openArtifact(bytesSource(bytes));
+  if (artifact.hash !== hash)
+    throw new AttenuateError(
+      'ARTIFACT_HASH',
+      `[load] another artifact at this address: expected hash ${hash}, got ${artifact.hash}. Name the hash of the file that is there.`,
+      { expected: hash, got: artifact.hash },
+    );
+  await cache.put(key, new Response(bytes));
   return bytes;
 }

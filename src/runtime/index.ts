@@ -1,9 +1,13 @@
+import { probeFeatures } from '../backend/wasm/probe.ts';
+import { type TimedTile, tuneTiles } from '../backend/wasm/tune.ts';
 import { openArtifact } from '../format/artifact.ts';
 import { bytesSource, urlSource } from '../format/byte-source.ts';
 import { openModel } from '../format/node/open.ts';
 import type { Model } from '../model/config.ts';
+import { tilesKey } from './configure.ts';
 import { loadOn } from './load.ts';
 import { nodePlatform } from './node/platform.ts';
+import { rememberTiles, tuningFile } from './node/tuning-store.ts';
 import type { LoadOptions, TextModel } from './types.ts';
 
 export { AttenuateError } from '../tensor/error.ts';
@@ -35,4 +39,19 @@ async function open(source: string | URL | Uint8Array | ArrayBuffer, signal?: Ab
   const text = String(source);
   if (/^https?:/.test(text)) return openArtifact(urlSource(text, { signal }));
   return openModel(text.startsWith('file:') ? new URL(text) : text);
+}
+
+/**
+ * Finds the best kernel tiles on this device and remembers them for this engine and processor: later loads take them.
+ * Takes about a second; a load never does this by itself.
+ */
+export async function tune(): Promise<{
+  tiles: { float32: number; int8: number };
+  timed: TimedTile[];
+  file: string;
+}> {
+  const features = { ...probeFeatures(), panel: 8 } as const;
+  const found = await tuneTiles(features);
+  await rememberTiles(tilesKey(features), found.tiles);
+  return { ...found, file: tuningFile() };
 }

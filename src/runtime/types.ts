@@ -13,8 +13,11 @@ export interface LoadOptions {
   maxMemory?: number;
   signal?: AbortSignal;
   onProgress?: (progress: { loadedBytes: number; totalBytes: number }) => void;
-  /** Keep a downloaded artifact in the browser's cache, keyed by its hash. */
-  cache?: boolean;
+  /**
+   * In a browser: the artifact's hash (`card.json` and `inspect` show it). A download is kept under it, and a later load
+   * that names the same hash opens no connection.
+   */
+  cache?: string;
   /** In a page: the address of the worker's file, or false to run on the page's own thread. Default: beside this script. */
   worker?: string | URL | false;
 }

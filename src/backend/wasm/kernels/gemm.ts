@@ -213,7 +213,10 @@ function panelFunction(
       const step = f.local('i32');
       const ragged = f.local('i32', i32.lt_u(p.columns, i32.const(features.panel)));
       const [c, rows, residual] = [f.local('i32', p.c), f.local('i32', p.rows), f.local('i32', p.residual)];
-      const finishing = f.local('i32', activation === 'none' ? i32.ne(p.residual, i32.const(0)) : i32.const(1));
+      const finishing = f.local(
+        'i32',
+        activation === 'none' ? i32.ne(p.residual, i32.const(0)) : i32.const(1),
+      );
       f.set(step, i32.select(i32.const(panelBytes), p.ldc, ragged));
       const tile = (count: number) => {
         f.set(target, i32.select(p.scratch, p.c, ragged));
