@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { encodeArtifact } from '../src/format/index.ts';
 import { findChromium, launchChromium } from '../test/browser/chromium.ts';
-import { madeEncoder } from '../test/browser/made-encoder.ts';
+import { madeEncoder } from '../test/made-encoder.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'attenuate-examples-'));
 const artifact = join(folder, 'model.safetensors');

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bundlePageScript, bundleRuntime } from '../../scripts/bundle.ts';
 import { encodeArtifact } from '../../src/format/index.ts';
 import { load } from '../../src/runtime/index.ts';
+import { madeEncoder } from '../made-encoder.ts';
 import { findChromium, launchChromium } from './chromium.ts';
-import { madeEncoder } from './made-encoder.ts';
 import type { Done, Job } from './page/embed.ts';
 import { type StaticServer, serve } from './server.ts';
 

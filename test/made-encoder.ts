@@ -1,6 +1,6 @@
-import type { EncoderConfig, Model, TokenizerSpec } from '../../src/model/config.ts';
-import { names } from '../../src/model/names.ts';
-import { encode, type Weight } from '../../src/tensor/codec.ts';
+import type { EncoderConfig, HeadSpec, Model, TokenizerSpec } from '../src/model/config.ts';
+import { names } from '../src/model/names.ts';
+import { encode, type Weight } from '../src/tensor/codec.ts';
 
 const WORDS =
   'a small model runs in the page and node alike with every word known to it quick brown fox'.split(' ');
@@ -10,7 +10,9 @@ const FEED_FORWARD = 64;
 const LAYERS = 2;
 
 /** A tiny BERT of random weights with a WordPiece tokenizer over a few words: real in form, without meaning. */
-export function madeEncoder(): Model {
+export function madeEncoder(
+  head: HeadSpec = { kind: 'embedding', pooling: 'mean', dense: false, normalize: true },
+): Model {
   const vocabulary = [...SPECIAL, ...WORDS, ...'abcdefghijklmnopqrstuvwxyz,.'].flatMap((word, i) =>
     i < SPECIAL.length || word.length > 1 ? [word] : [word, `##${word}`],
   );
@@ -35,7 +37,7 @@ export function madeEncoder(): Model {
       activation: 'gelu' as const,
       attention: { kind: 'dense' as const },
     })),
-    head: { kind: 'embedding', pooling: 'mean', dense: false, normalize: true },
+    head,
   };
   const weights = makeWeights(config);
   return {
@@ -50,7 +52,7 @@ export function madeEncoder(): Model {
   };
 }
 
-function makeWeights({ vocabularySize, positions, tokenTypes }: EncoderConfig): Map<string, Weight> {
+function makeWeights({ vocabularySize, positions, tokenTypes, head }: EncoderConfig): Map<string, Weight> {
   let state = 0x2545f491;
   const random = () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -69,6 +71,15 @@ function makeWeights({ vocabularySize, positions, tokenTypes }: EncoderConfig): 
     add(`${name}.scale`, [SIZE], () => 1 + random() / 10);
     add(`${name}.bias`, [SIZE]);
   };
+  if (head.kind === 'classification') {
+    linear(names.head.pooler, SIZE, SIZE);
+    linear(names.head.classifier, head.labels.length, SIZE);
+  }
+  if (head.kind === 'maskedToken') {
+    linear(names.head.transform, SIZE, SIZE);
+    norm(names.head.norm);
+    add(names.head.bias, [vocabularySize]);
+  }
   add(names.word, [vocabularySize, SIZE]);
   add(names.position, [positions, SIZE]);
   add(names.tokenType, [tokenTypes, SIZE]);
