@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CardData, isMeasured } from '../../src/optimize/result.ts';
 import { load } from '../../src/runtime/index.ts';
-import { madeEncoder } from '../browser/made-encoder.ts';
+import { madeEncoder } from '../made-encoder.ts';
 import { writeHuggingFaceFolder } from './hugging-face-folder.ts';
 
 const MAIN = resolve(import.meta.dirname, '../../src/cli/main.ts');
