@@ -70,7 +70,7 @@ it('tells the version of package.json', async () => {
 
 describe('wrong usage exits with 2 and one line', () => {
   it.each([
-    [['shrink'], 'expected optimize, inspect, run, bench, got "shrink"'],
+    [['shrink'], 'expected optimize, inspect, run, bench, tune, got "shrink"'],
     [['inspect'], 'Missing required positional argument: MODEL'],
     [['inspect', 'm', '--colour'], "Unknown option '--colour'"],
     [['inspect', 'm', 'n'], 'Unexpected argument "n"'],
