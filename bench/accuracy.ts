@@ -141,9 +141,11 @@ const USE_TOLERANCE = 0.0005;
 
 export async function useRow(pairs: readonly Pair[]): Promise<Row> {
   const entry = createRequire(import.meta.url).resolve(`${USE_PACKAGE}/package.json`);
-  const model = await loadModel(await openModel(dirname(entry)), { threads: 1 });
+  const opened = await openModel(dirname(entry));
+  const model = await loadModel(opened, { threads: 1 });
   const ours = await stsb(pairs, embedOurs(model));
   model.dispose();
+  await opened.weights.close?.();
   return {
     id: 'use-stsb-dev',
     metric: `${STSB_METRIC}, Universal Sentence Encoder Lite`,

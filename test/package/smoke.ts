@@ -4,6 +4,9 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { build } from 'esbuild';
+import { encodeArtifact } from '../../src/format/index.ts';
+import { loadModel } from '../../src/runtime/index.ts';
+import { madeEncoder } from '../made-encoder.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const require = createRequire(import.meta.url);
@@ -88,6 +91,12 @@ await check('the tarball installs in an empty folder without scripts', () => {
   expect(readdirSync(join(app, 'node_modules')).includes('attenuate'), 'it is not there');
 });
 
+const made = madeEncoder();
+writeFileSync(join(app, 'model.safetensors'), await encodeArtifact(made));
+const loaded = await loadModel(made);
+const [embedded] = await loaded.embed(['a small model runs']);
+loaded.dispose();
+
 const subpaths = Object.keys(exports).filter((path) => !path.endsWith('.json'));
 for (const major of [20, 24]) {
   const node = findNode(major);
@@ -112,6 +121,22 @@ for (const major of [20, 24]) {
   await check(`Node ${major} runs attenuate --help`, () => {
     const said = run(node, [cli, '--help'], app);
     expect(said.includes('optimize'), `the help does not name optimize:\n${said}`);
+  });
+  await check(`Node ${major} embeds a text as the sources do, with one thread and two`, () => {
+    const code = `
+      import { load } from 'attenuate';
+      const rows = [];
+      for (const threads of [1, 2]) {
+        const model = await load('model.safetensors', { threads });
+        rows.push([...(await model.embed(['a small model runs']))[0]]);
+        model.dispose();
+      }
+      console.log(JSON.stringify(rows));
+      process.exit(0);`;
+    for (const row of JSON.parse(run(node, ['--input-type=module', '--eval', code], app)) as number[][]) {
+      const worst = Math.max(...row.map((x, i) => Math.abs(x - embedded[i])));
+      expect(row.length === embedded.length && worst < 1e-5, `worst difference ${worst}`);
+    }
   });
 }
 
