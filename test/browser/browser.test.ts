@@ -1,11 +1,12 @@
-import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bundlePageScript, bundleRuntime } from '../../scripts/bundle.ts';
-import { encodeArtifact } from '../../src/format/index.ts';
+import { optimize, parseBudget } from '../../src/optimize/index.ts';
 import { load } from '../../src/runtime/index.ts';
+import { madeLabelledText } from '../made-data.ts';
 import { madeEncoder } from '../made-encoder.ts';
 import { findChromium, launchChromium } from './chromium.ts';
 import type { Done, Job } from './page/embed.ts';
@@ -20,6 +21,25 @@ const TEXTS = [
   'Node and the page alike, with every word known to it and a few that are not: zebra, xylophone.',
 ];
 
+/** The artifact that `optimize` makes of a small encoder, small enough to lose its floats. */
+async function optimized(): Promise<Uint8Array> {
+  const folder = mkdtempSync(join(tmpdir(), 'attenuate-page-'));
+  try {
+    const data = join(folder, 'data.csv');
+    writeFileSync(data, madeLabelledText());
+    const card = await optimize({
+      model: madeEncoder(),
+      data,
+      budget: parseBudget({ maxDrop: '0.5' }),
+      out: join(folder, 'out'),
+    });
+    expect(card.chosen, 'a compressed candidate').not.toBe('float');
+    return readFileSync(join(folder, 'out', card.artifact!.file));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 const executable = findChromium();
 if (!executable && process.env.CI === 'true')
   throw new Error('[browser test] no Chromium: expected one under CI, got none. Install it.');
@@ -31,7 +51,7 @@ describe.skipIf(!executable)(`a page in Chromium${executable ? '' : ' (skipped: 
   const servers = new Map<boolean, StaticServer>();
 
   beforeAll(async () => {
-    const artifact = await encodeArtifact(madeEncoder());
+    const artifact = await optimized();
     const files = new Map<string, string | Uint8Array>([[MODEL, artifact]]);
     const pages = join(import.meta.dirname, 'page');
     files.set('/', readFileSync(join(pages, 'index.html'), 'utf8'));
@@ -47,7 +67,7 @@ describe.skipIf(!executable)(`a page in Chromium${executable ? '' : ' (skipped: 
     const model = await load(artifact, { threads: 1 });
     expected = await model.embed(TEXTS);
     model.dispose();
-  });
+  }, 120_000);
 
   afterAll(async () => {
     await browser?.close();

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CardData, isMeasured } from '../../src/optimize/result.ts';
 import { load } from '../../src/runtime/index.ts';
+import { madeLabelledText } from '../made-data.ts';
 import { madeEncoder } from '../made-encoder.ts';
 import { writeHuggingFaceFolder } from './hugging-face-folder.ts';
 
@@ -23,18 +24,7 @@ function attenuate(...args: string[]) {
 
 beforeAll(async () => {
   await writeHuggingFaceFolder(model, madeEncoder());
-  const words = {
-    animal: ['fox', 'brown', 'quick', 'every'],
-    machine: ['node', 'page', 'model', 'runs'],
-  };
-  const lines = Object.entries(words).flatMap(([label, [a, b, c, d]]) =>
-    Array.from({ length: 60 }, (_, i) => {
-      const all = [a, b, c, d];
-      const text = [all[i % 4], all[(i >> 2) % 4], 'the', all[(i * 7) % 4], i % 3 ? 'small' : 'known'];
-      return `${text.join(' ')} ${'abcdefghijklmnopqrstuvwxyz'[i % 26]},${label}`;
-    }),
-  );
-  writeFileSync(data, ['text,label', ...lines].join('\n'));
+  writeFileSync(data, madeLabelledText());
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
