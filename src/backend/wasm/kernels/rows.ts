@@ -186,30 +186,14 @@ export const quantizeRowsKernel = kernel({
             r[i],
             i32x4.sub(f32x4.add(f32x4.mul(v128.load(x, 16 * i), inverse), magic), v128.i32x4(0x4b400000)),
           );
+        if (shift) for (let i = 0; i < 4; i++) f.set(r[i], i32x4.add(r[i], v128.i32x4(shift)));
         // The last few columns: what stands past the row becomes the code 0.
         f.if(i32.lt_s(left, i32.const(16)), () => {
-          for (let i = 0; i < 4; i++)
-            f.set(
-              r[i],
-              v128.and(
-                r[i],
-                i32x4.lt_s(v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3), i32x4.splat(left)),
-              ),
-            );
+          for (let i = 0; i < 4; i++) {
+            const inside = i32x4.lt_s(v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3), i32x4.splat(left));
+            f.set(r[i], v128.and(r[i], inside));
+          }
         });
-        if (shift) {
-          for (let i = 0; i < 4; i++) f.set(r[i], i32x4.add(r[i], v128.i32x4(shift)));
-          f.if(i32.lt_s(left, i32.const(16)), () => {
-            for (let i = 0; i < 4; i++)
-              f.set(
-                r[i],
-                v128.and(
-                  r[i],
-                  i32x4.lt_s(v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3), i32x4.splat(left)),
-                ),
-              );
-          });
-        }
         const a = i16x8.narrow_i32x4_s(r[0], r[1]);
         const b = i16x8.narrow_i32x4_s(r[2], r[3]);
         if (features.dot === 'i16') {
