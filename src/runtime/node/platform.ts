@@ -11,8 +11,9 @@ const workerUrl = new URL(
   import.meta.url,
 );
 
+/** Flags of the process such as `--input-type` belong to its own script, not to the worker's. */
 async function spawn(members: readonly PoolMember[]): Promise<{ terminate(): void }> {
-  const workers = members.map((workerData) => new Worker(workerUrl, { workerData }));
+  const workers = members.map((workerData) => new Worker(workerUrl, { workerData, execArgv: [] }));
   await Promise.all(
     workers.map(
       (worker) =>
