@@ -141,12 +141,8 @@ export async function openKernel(
   const loader = engine.loader(weights);
   for (const [name, { bytes }] of weights) loader.accept(name, 0, bytes);
   loader.finish();
-  // The engine copies inputs by their bits.
-  const words = Object.fromEntries(
-    Object.entries(inputs).map(([name, data]) => [name, new Int32Array(data.buffer)]),
-  );
   return {
-    run: async () => (await engine.run(bindings, words))[0],
+    run: async () => (await engine.run(bindings, inputs))[0],
     dispose: () => engine.dispose(),
   };
 }
