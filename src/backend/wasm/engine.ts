@@ -47,8 +47,6 @@ export class WasmEngine {
   private execute: ReturnType<typeof instantiate>;
   private pool: { terminate(): void } | null = null;
   private installed: Plan | null = null;
-  /** Highest byte that any run so far was allowed to touch. */
-  highWater = 0;
 
   private constructor(program: Program, specs: ReadonlyMap<string, WeightSpec>, options: EngineOptions) {
     this.program = program;
@@ -91,10 +89,6 @@ export class WasmEngine {
 
   get weightBytes(): number {
     return this.map.end;
-  }
-
-  get moduleBytes(): number {
-    return this.kernels.bytes.length;
   }
 
   /** Takes the weights, piece by piece, before the first run. */
@@ -219,7 +213,6 @@ export class WasmEngine {
       throw outOfMemory(needed, limit, `${plan.bindings.B} texts of ${plan.bindings.N} tokens`);
     const missing = Math.ceil((needed - this.buffer().byteLength) / PAGE);
     if (missing > 0) this.memory!.grow(missing);
-    this.highWater = Math.max(this.highWater, plan.end);
   }
 
   private install(plan: Plan): void {

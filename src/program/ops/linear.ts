@@ -1,4 +1,4 @@
-import { type Dim, dim, formatShape, mulDims } from '../../tensor/dim.ts';
+import { type Dim, dim, formatShape } from '../../tensor/dim.ts';
 import { expectFloat, type OpDefinition, shapeError } from '../op.ts';
 import type { Node, Parameter, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
@@ -156,7 +156,3 @@ export const linearOp: OpDefinition<LinearNode> = {
     return [out];
   },
 };
-
-/** Rows of x that a linear sees, as a dimension. */
-export const rowsOfValue = (x: Value): Dim =>
-  x.shape.slice(0, -1).reduce<Dim>((a, b) => mulDims(a, b), dim(1));
