@@ -1,8 +1,8 @@
+import { local } from '../src/attention/pattern/window.ts';
 import { runReference } from '../src/backend/reference/interpreter.ts';
 import { WasmEngine } from '../src/backend/wasm/engine.ts';
 import type { Features, Tiles } from '../src/backend/wasm/kernels/kernel.ts';
-import { and, constant, ge, key, le, query, sub } from '../src/program/mask/expression.ts';
-import { attention } from '../src/program/ops/attention.ts';
+import { attention, stacked } from '../src/program/ops/attention.ts';
 import { linear, padHead } from '../src/program/ops/linear.ts';
 import { OPS } from '../src/program/ops/registry.ts';
 import type { Program } from '../src/program/program.ts';
@@ -77,14 +77,19 @@ function product(rows: number, K: number, C: number, codec: Codec): KernelCase {
 
 function attend(heads: number, headSize: number, n: number, window: number | null): KernelCase {
   const pitch = padHead(headSize);
-  const distance = sub(key, query);
-  const mask = window === null ? null : and(ge(distance, constant(-window)), le(distance, constant(window)));
+  const mask = window === null ? null : local(window, window);
   const program = (copies: number): Program =>
     trace(new Map(), (t) => {
       const qkv = t.input('qkv', 'float32', [3 * heads, symbol('B'), symbol('N'), pitch]);
       const lengths = t.input('lengths', 'int32', [symbol('B')]);
-      const outputs = Array.from({ length: copies }, () =>
-        attention(t, qkv, lengths, { heads, headSize, scale: 1 / Math.sqrt(headSize), mask }),
+      const outputs = Array.from(
+        { length: copies },
+        () =>
+          attention(
+            t,
+            { ...stacked(qkv, heads), lengths },
+            { heads, headSize, scale: 1 / Math.sqrt(headSize), mask },
+          )[0],
       );
       t.output(outputs.at(-1)!);
     });

@@ -1,8 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
+import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { brotliCompress, constants } from 'node:zlib';
-import { build } from 'esbuild';
+import { bundleRuntime } from '../scripts/bundle.ts';
 import { betterBy, failedRow, type Row } from './report.ts';
 
 const compress = promisify(brotliCompress);
@@ -10,27 +9,12 @@ const brotliBytes = async (bytes: Uint8Array): Promise<number> =>
   (await compress(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: constants.BROTLI_MAX_QUALITY } }))
     .length;
 
-const RUNTIME = new URL('../src/runtime/', import.meta.url);
-const BROWSER_ENTRY = 'browser.ts';
 
-/** What a page downloads to embed text: the browser entry and the worker files that it starts. */
+/** What a page downloads to embed text: the browser entry, its worker, and what both load for every model. */
 export async function bundleSizes(): Promise<Record<string, number>> {
-  const files = await readdir(RUNTIME, { recursive: true });
-  const workers = files.filter((name) => /worker\.ts$/.test(name) && !/\bnode\b/.test(name));
   const sizes: Record<string, number> = {};
-  for (const name of [BROWSER_ENTRY, ...workers]) {
-    const { outputFiles } = await build({
-      entryPoints: [fileURLToPath(new URL(name, RUNTIME))],
-      bundle: true,
-      minify: true,
-      format: 'esm',
-      platform: 'browser',
-      target: 'es2023',
-      write: false,
-      logLevel: 'silent',
-    });
-    sizes[name] = await brotliBytes(outputFiles[0].contents);
-  }
+  for (const { name, bytes, onDemand } of await bundleRuntime())
+    if (!onDemand) sizes[name] = await brotliBytes(bytes);
   return sizes;
 }
 

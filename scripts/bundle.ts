@@ -7,6 +7,8 @@ const root = resolve(import.meta.dirname, '..');
 export interface BundledFile {
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** Whether a page downloads it only for the models that need it: an attention mechanism, or an op's kernels. */
+  readonly onDemand: boolean;
 }
 
 const browser: BuildOptions = {
@@ -46,6 +48,20 @@ export function bundlePageScript(entry: string, name: string): Promise<BundledFi
 async function bundle(entryPoints: Record<string, string>, plugins: Plugin[] = []): Promise<BundledFile[]> {
   for (const entry of Object.values(entryPoints))
     if (!existsSync(entry)) throw new Error(`[bundle] missing entry: expected ${entry}, got nothing.`);
-  const { outputFiles } = await build({ ...browser, entryPoints, plugins });
-  return outputFiles!.map(({ path, contents }) => ({ name: basename(path), bytes: contents }));
+  const { outputFiles, metafile } = await build({ ...browser, entryPoints, plugins, metafile: true });
+  const outputs = new Map(Object.entries(metafile!.outputs).map(([path, made]) => [basename(path), made]));
+  // Every model has some attention, and by default it is dense.
+  const always = new Set([...outputs].filter(([name, { entryPoint }]) => isAlways(name, entryPoint)).map(([name]) => name));
+  for (const name of always)
+    for (const { path, kind } of outputs.get(name)?.imports ?? [])
+      if (kind === 'import-statement') always.add(basename(path));
+  return outputFiles!.map(({ path, contents }) => ({
+    name: basename(path),
+    bytes: contents,
+    onDemand: !always.has(basename(path)),
+  }));
+
+  function isAlways(name: string, entry: string | undefined): boolean {
+    return name.slice(0, -3) in entryPoints || entry === 'src/attention/mechanisms/dense.ts';
+  }
 }

@@ -6,16 +6,26 @@ import { scanImports } from './imports.ts';
 export const ARROWS: Readonly<Record<string, readonly string[] | 'everything'>> = {
   tensor: [],
   program: ['tensor'],
-  attention: ['program'],
+  attention: ['program', 'tensor'],
   model: ['program', 'attention', 'tensor'],
   format: ['tensor', 'model'],
   'backend/reference': ['program', 'tensor'],
   'backend/wasm': ['program', 'tensor'],
-  runtime: ['backend/wasm', 'model', 'format', 'program', 'tensor'],
-  compress: ['model', 'program', 'tensor', 'format'],
+  runtime: ['backend/wasm', 'attention', 'model', 'format', 'program', 'tensor'],
+  compress: ['attention', 'model', 'program', 'tensor', 'format'],
   device: ['program', 'tensor'],
-  optimize: ['compress', 'runtime', 'format', 'model', 'device', 'program', 'tensor'],
-  report: ['optimize', 'device', 'tensor', 'program'],
+  optimize: [
+    'attention',
+    'backend/wasm',
+    'compress',
+    'runtime',
+    'format',
+    'model',
+    'device',
+    'program',
+    'tensor',
+  ],
+  report: ['attention', 'optimize', 'device', 'tensor', 'program'],
   cli: 'everything',
 };
 
@@ -26,9 +36,9 @@ export const KEPT_OUT: Readonly<Record<string, readonly string[]>> = {
 
 export const BROWSER = {
   entries: ['runtime/browser.ts', 'runtime/worker.ts'],
-  folders: ['tensor', 'program', 'model', 'format', 'backend/wasm', 'runtime'],
+  folders: ['tensor', 'program', 'attention', 'model', 'format', 'backend/wasm', 'runtime'],
   packages: ['@huggingface/tokenizers'],
-  keptOut: ['program/ops/registry.ts', 'program/cost.ts'],
+  keptOut: ['program/ops/registry.ts', 'program/cost.ts', 'attention/all.ts'],
 };
 
 interface Edge {

@@ -1,3 +1,3 @@
 export { applyRecipe, parseRecipe } from './recipe.ts';
-export type { Recipe, RecipeStep, StepDefinition } from './step.ts';
+export type { Recipe, RecipeStep, StepContext, StepDefinition } from './step.ts';
 export { STEPS } from './steps.ts';

@@ -1,11 +1,16 @@
 import { z } from 'zod';
 import { AttenuateError } from '../tensor/error.ts';
 
-/** Which layers a step touches: all, a list of indices, or every n-th from an offset. */
+/** Which layers a step touches: all, a list of indices, every n-th from an offset, or all but those. */
 export const layersSchema = z.union([
   z.literal('all'),
   z.array(z.int().min(0)).min(1),
-  z.strictObject({ every: z.int().min(1), offset: z.int().min(0).default(0) }),
+  z.strictObject({
+    every: z.int().min(1),
+    offset: z.int().min(0).default(0),
+    /** The others instead: `{every: 3, except: true}` leaves every third layer as it is. */
+    except: z.boolean().default(false),
+  }),
 ]);
 export type LayerSelection = z.infer<typeof layersSchema>;
 
@@ -15,7 +20,9 @@ export function selectLayers(step: string, selection: LayerSelection, count: num
   if (selection === 'all') return new Set(all);
   const chosen = Array.isArray(selection)
     ? selection
-    : all.filter((i) => i >= selection.offset && (i - selection.offset) % selection.every === 0);
+    : all.filter(
+        (i) => (i >= selection.offset && (i - selection.offset) % selection.every === 0) !== selection.except,
+      );
   const outside = chosen.find((i) => i >= count);
   if (chosen.length === 0 || outside !== undefined)
     throw new AttenuateError(

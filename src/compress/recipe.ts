@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import type { Model } from '../model/config.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import type { Recipe, RecipeStep, StepDefinition } from './step.ts';
+import type { Recipe, RecipeStep, StepContext, StepDefinition } from './step.ts';
 import { STEPS } from './steps.ts';
 
 const invalid = (index: number, what: string, expected: string, got: unknown, action: string) =>
@@ -57,11 +57,11 @@ export function parseRecipe(value: unknown): Recipe {
 }
 
 /** Applies each step in order; the new Model's `recipe` grows by the steps, defaults filled in. The given Model is left as it was. */
-export async function applyRecipe(model: Model, recipe: unknown): Promise<Model> {
+export async function applyRecipe(model: Model, recipe: unknown, context: StepContext = {}): Promise<Model> {
   let current = model;
   for (const step of parseRecipe(recipe)) {
     const [definition, options] = checkStep(step, current.recipe.length - model.recipe.length);
-    const next = await definition.apply(current, options);
+    const next = await definition.apply(current, options, context);
     current = { ...next, recipe: [...current.recipe, options] };
   }
   return current;

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { Calibration } from '../attention/mechanism.ts';
 import type { Model } from '../model/config.ts';
 
 /** One step of a recipe as JSON: `step` and a variant choose the definition, the rest are its options. */
@@ -21,5 +22,11 @@ export interface StepDefinition<Options extends RecipeStep = RecipeStep> {
   readonly summary: string;
   /** Of the whole step, strict; parsing fills in the defaults. */
   readonly schema: z.ZodType<Options>;
-  apply(model: Model, options: Options): Model | Promise<Model>;
+  apply(model: Model, options: Options, context: StepContext): Model | Promise<Model>;
+}
+
+/** What a step may use beside the model. */
+export interface StepContext {
+  /** Runs the user's text through a model and keeps what its layers saw; absent where there is no text. */
+  readonly calibrate?: (model: Model) => Promise<Calibration>;
 }

@@ -110,10 +110,18 @@ function validateLayer(value: unknown, index: number): LayerSpec {
   };
 }
 
+/** Most characters of one layer's attention as JSON. */
+const MOST_ATTENTION = 100_000;
+
+/** Names a mechanism; whether there is such a one and whether its options are sound is checked before it is traced. */
 function validateAttention(value: unknown, path: string): AttentionSpec {
   const m = new Members(value, path);
-  if (m.choice('kind', ['dense', 'local']) === 'dense') return { kind: 'dense' };
-  return { kind: 'local', left: m.integer('left', 0, MOST), right: m.integer('right', 0, MOST) };
+  const kind = m.get('kind');
+  if (typeof kind !== 'string' || !/^[a-z0-9-]{1,60}$/.test(kind))
+    throw m.fail('kind', 'the name of a mechanism');
+  if (JSON.stringify(value).length > MOST_ATTENTION)
+    throw invalid('ARTIFACT_CONFIG', path, `at most ${MOST_ATTENTION} characters`, value);
+  return value as AttentionSpec;
 }
 
 function validateHead(value: unknown): HeadSpec {

@@ -201,7 +201,7 @@ describe('an artifact', () => {
     ['ARTIFACT_CONFIG', ...layer({ heads: 0 })],
     ['ARTIFACT_CONFIG', ...layer({ inputSize: 4 })],
     ['ARTIFACT_CONFIG', ...layer({ activation: 'swish' })],
-    ['ARTIFACT_CONFIG', ...layer({ attention: { kind: 'local', left: -1, right: 0 } })],
+    ['ARTIFACT_CONFIG', ...layer({ attention: { kind: '../local' } })],
     ['ARTIFACT_TOKENIZER', 'tokenizer', () => ({ kind: 'spm' })],
     ['ARTIFACT_TOKENIZER', 'tokenizer', () => ({ kind: 'unigram', vocabulary: [['a']], reserved: 1 })],
     ['ARTIFACT_WEIGHTS', 'weights', () => ({})],

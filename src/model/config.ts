@@ -1,11 +1,9 @@
+import type { AttentionSpec } from '../attention/mechanism.ts';
 import type { Activation } from '../program/ops/activation.ts';
 import type { Pooling } from '../program/ops/pool.ts';
 import type { Weight, WeightSpec } from '../tensor/codec.ts';
 
-/** What a layer's attention sees. `local` keeps keys from q − left to q + right. */
-export type AttentionSpec =
-  | { readonly kind: 'dense' }
-  | { readonly kind: 'local'; readonly left: number; readonly right: number };
+export type { AttentionSpec };
 
 export interface LayerSpec {
   /** Width of the layer's input and output; they differ in Universal Sentence Encoder's first layer. */

@@ -1,5 +1,5 @@
-import { and, constant, ge, key, le, type MaskExpression, query, sub } from '../program/mask/expression.ts';
-import { attention } from '../program/ops/attention.ts';
+import { type ChosenMechanism, chooseMechanism, loadMechanisms } from '../attention/load.ts';
+import type { LayerShape, Projection } from '../attention/mechanism.ts';
 import { embedding } from '../program/ops/embedding.ts';
 import { layerNorm } from '../program/ops/layer-norm.ts';
 import { type LinearOptions, linear } from '../program/ops/linear.ts';
@@ -10,18 +10,33 @@ import type { Program, Value } from '../program/program.ts';
 import { type Tracer, trace } from '../program/trace.ts';
 import type { WeightSpec } from '../tensor/codec.ts';
 import { symbol } from '../tensor/dim.ts';
-import type { AttentionSpec, EncoderConfig, HeadSpec, LayerSpec } from './config.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import type { EncoderConfig, HeadSpec, LayerSpec } from './config.ts';
 import { names } from './names.ts';
 
-/** The mask of an attention: which (query, key) pairs meet; null means all. */
-export function maskOf(spec: AttentionSpec): MaskExpression | null {
-  if (spec.kind === 'dense') return null;
-  const distance = sub(key, query);
-  return and(ge(distance, constant(-spec.left)), le(distance, constant(spec.right)));
-}
+/** The sizes that a layer's attention has to fit. */
+export const layerShape = ({ layers, maxLength }: EncoderConfig, index: number): LayerShape => ({
+  index,
+  inputSize: layers[index].inputSize,
+  heads: layers[index].heads,
+  headSize: layers[index].headSize,
+  maxLength,
+});
 
-/** Traces an encoder with its head. Inputs: `ids [B, N]`, `types [B, N]` where it has token types, `lengths [B]`, `rows [B, P]` for masked tokens. */
-export function traceEncoder(config: EncoderConfig, weights: ReadonlyMap<string, WeightSpec>): Program {
+/**
+ * Traces an encoder with its head. Inputs: `ids [B, N]`, `types [B, N]` where it has token types, `lengths [B]`, `rows [B, P]` for masked tokens.
+ * @throws `ATTENTION_UNKNOWN`, `ATTENTION_OPTION` or `ATTENTION_REFUSED` for a layer's attention that cannot be had
+ */
+export async function traceEncoder(
+  config: EncoderConfig,
+  weights: ReadonlyMap<string, WeightSpec>,
+): Promise<Program> {
+  const mechanisms = await loadMechanisms(config.layers.map(({ attention }) => attention));
+  const chosen = config.layers.map(({ attention }, i) => {
+    const choice = chooseMechanism(attention, mechanisms);
+    expectFit(choice, layerShape(config, i));
+    return choice;
+  });
   return trace(weights, (t) => {
     const [B, N] = [symbol('B'), symbol('N')];
     const ids = t.input('ids', 'int32', [B, N]);
@@ -29,10 +44,45 @@ export function traceEncoder(config: EncoderConfig, weights: ReadonlyMap<string,
     const types = config.tokenTypes > 0 ? t.input('types', 'int32', [B, N]) : null;
     let x = t.stage('embedding', () => embed(t, config, ids, types)); // [B, N, C]
     config.layers.forEach((layer, i) => {
-      x = t.stage(`layer ${i}`, () => encoderLayer(t, config, layer, i, x, lengths));
+      const attend = (h: Value) => attendWith(t, chosen[i], layerShape(config, i), h, lengths);
+      x = t.stage(`layer ${i}`, () => encoderLayer(t, config, layer, i, x, attend));
     });
     t.output(t.stage('head', () => head(t, config, config.head, x, lengths)));
   });
+}
+
+/** @throws `ATTENTION_REFUSED` with the mechanism's own reason */
+export function expectFit({ mechanism, options }: ChosenMechanism, layer: LayerShape): void {
+  const reason = mechanism.refuse?.(layer, options as never);
+  if (reason)
+    throw new AttenuateError(
+      'ATTENTION_REFUSED',
+      `[attention] ${mechanism.kind} cannot serve layer ${layer.index}: ${reason}`,
+      { kind: mechanism.kind, layer: layer.index },
+    );
+}
+
+/** One layer's attention by its mechanism, `[B, N, C]` → `[B, N, H·D]`. */
+function attendWith(
+  t: Tracer,
+  { mechanism, options }: ChosenMechanism,
+  layer: LayerShape,
+  x: Value,
+  lengths: Value,
+): Value {
+  const at = names.layer(layer.index);
+  const inner = layer.heads * layer.headSize;
+  const project = (parts: readonly Projection[]) =>
+    linear(
+      t,
+      x,
+      parts.map((part) => t.parameter(`${at[part]}.weight`, [inner, layer.inputSize])),
+      parts.map((part) => t.parameter(`${at[part]}.bias`, [inner])),
+      { heads: { count: layer.heads, size: layer.headSize } },
+    ); // [parts·H, B, N, D′]
+  const parameter = (name: string, shape?: readonly number[]) =>
+    t.parameter(`${at.attention}.${name}`, shape);
+  return mechanism.lower({ t, layer, x, lengths, project, parameter }, options as never);
 }
 
 const dense = (
@@ -69,27 +119,14 @@ function encoderLayer(
   layer: LayerSpec,
   index: number,
   x: Value,
-  lengths: Value,
+  attend: (h: Value) => Value,
 ): Value {
   const at = names.layer(index);
   const { inputSize: C, outputSize: O, heads, headSize, feedForwardSize: F } = layer;
   const inner = heads * headSize;
   const pre = config.norm === 'pre';
   const h = pre ? norm(t, x, at.attentionNorm, C, config.epsilon) : x;
-  const parts = [at.query, at.key, at.value];
-  const qkv = linear(
-    t,
-    h,
-    parts.map((p) => t.parameter(`${p}.weight`, [inner, C])),
-    parts.map((p) => t.parameter(`${p}.bias`, [inner])),
-    { heads: { count: heads, size: headSize } },
-  ); // [3H, B, N, D′]
-  const o = attention(t, qkv, lengths, {
-    heads,
-    headSize,
-    scale: 1 / Math.sqrt(headSize),
-    mask: maskOf(layer.attention),
-  }); // [B, N, H·D]
+  const o = attend(h); // [B, N, H·D]
   const residual = C === O ? x : dense(t, x, at.residual, [O, C]);
   let y = dense(t, o, at.output, [O, inner], { residual });
   if (!pre) y = norm(t, y, at.attentionNorm, O, config.epsilon);

@@ -1,3 +1,3 @@
 export type * from './config.ts';
-export { maskOf, traceEncoder } from './encoder.ts';
+export { layerShape, traceEncoder } from './encoder.ts';
 export { isMatrix, names } from './names.ts';

@@ -7,6 +7,7 @@ export const names = {
   tokenType: 'embedding.tokenType',
   embeddingNorm: 'embedding.norm',
   layer: (i: number) => ({
+    attention: `layers.${i}.attention`,
     query: `layers.${i}.attention.query`,
     key: `layers.${i}.attention.key`,
     value: `layers.${i}.attention.value`,

@@ -5,8 +5,8 @@ import { traceEncoder } from '../model/encoder.ts';
 import { cost } from '../program/cost.ts';
 
 /** Estimated energy of one text of `length` tokens, from the traced Program's work. */
-export function modelEnergy(model: Pick<Model, 'config' | 'weights'>, length: number): Figure {
-  const program = traceEncoder(model.config, model.weights.specs);
+export async function modelEnergy(model: Pick<Model, 'config' | 'weights'>, length: number): Promise<Figure> {
+  const program = await traceEncoder(model.config, model.weights.specs);
   const { byOp } = cost(program, { B: 1, N: length, P: 1 });
   const work = { float32MultiplyAdds: 0, int8MultiplyAdds: 0, weightBytes: 0, activationBytes: 0 };
   byOp.forEach((op, i) => {

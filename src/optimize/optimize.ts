@@ -202,7 +202,7 @@ class Run {
         measuredPeakBytes,
         latencyMs,
         ...scores,
-        energyMj: modelEnergy(built, Math.round(medianLength)),
+        energyMj: await modelEnergy(built, Math.round(medianLength)),
         meetsBudget: misses.length === 0,
         misses,
         pareto: false,

@@ -3,7 +3,7 @@ import type { WeightSpec } from '../tensor/codec.ts';
 import { symbol } from '../tensor/dim.ts';
 import { cost } from './cost.ts';
 import { and, constant, ge, head, key, le, type MaskExpression, mul, query, sub } from './mask/expression.ts';
-import { attention } from './ops/attention.ts';
+import { attention, stacked } from './ops/attention.ts';
 import { embedding } from './ops/embedding.ts';
 import { linear } from './ops/linear.ts';
 import { selectRows } from './ops/select-rows.ts';
@@ -21,7 +21,13 @@ const attentionCost = (mask: MaskExpression | null, n: number, heads = 2) =>
   cost(
     trace(new Map(), (t) => {
       const qkv = t.input('qkv', 'float32', [3 * heads, B, N, 8]);
-      t.output(attention(t, qkv, t.input('lengths', 'int32', [B]), { heads, headSize: 8, scale: 1, mask }));
+      t.output(
+        attention(
+          t,
+          { ...stacked(qkv, heads), lengths: t.input('lengths', 'int32', [B]) },
+          { heads, headSize: 8, scale: 1, mask },
+        )[0],
+      );
     }),
     { B: 3, N: n },
   ).byOp[0];

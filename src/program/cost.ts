@@ -2,10 +2,7 @@ import { byteSize } from '../tensor/codec.ts';
 import { type Bindings, evaluateDim } from '../tensor/dim.ts';
 import { byteWidth } from '../tensor/dtype.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import { buildBlockMask } from './mask/block-mask.ts';
-import type { MaskExpression } from './mask/expression.ts';
 import type { Work } from './op.ts';
-import type { AttentionAttributes } from './ops/attention.ts';
 import { OPS } from './ops/registry.ts';
 import type { Node, Program, Value } from './program.ts';
 
@@ -25,14 +22,12 @@ export interface ProgramCost {
   readonly byOp: readonly OpCost[];
 }
 
-/** Block of queries and of keys that masked attention is counted in. */
-const BLOCK = 64;
 /** One byte for a quantised activation. */
 const ACTIVATION = { levels: 128, bytes: 1 } as const;
 
 /**
  * Multiply-adds and bytes of a Program for one batch size and length, from shapes and codecs alone.
- * Attention with a mask counts the pairs inside the 64 × 64 blocks that the mask keeps; lengths shorter than N
+ * Attention with a mask counts the pairs inside the blocks that the mask keeps; lengths shorter than N
  * are not known here, so that this is the work of a full batch.
  * @throws `DIM_UNBOUND` when a symbol has no binding, `OP_UNKNOWN` for a kind that is not registered
  */
@@ -76,28 +71,11 @@ function multiplyAddsOf(node: Node, bindings: Bindings): number {
       `[cost] op of unknown work: expected one of ${[...OPS.keys()].join(', ')}, got ${node.kind}. Register the op.`,
       { kind: node.kind },
     );
-  if (node.kind === 'attention') {
-    const { mask, heads, headSize } = node.attributes as AttentionAttributes;
-    const [, B, N] = shapeOf(node.inputs[0], bindings);
-    if (mask) return 2 * B * headSize * keptPairs(mask, heads, N);
-  }
   return op.multiplyAdds(node, {
     inputs: node.inputs.map((v) => shapeOf(v, bindings)),
     outputs: node.outputs.map((v) => shapeOf(v, bindings)),
     bindings,
   });
-}
-
-/** Pairs inside kept blocks, over all heads; the last block of each axis counts what it holds. */
-function keptPairs(mask: MaskExpression, heads: number, N: number): number {
-  const m = buildBlockMask(mask, { heads, queries: N, keys: N, queryBlock: BLOCK, keyBlock: BLOCK });
-  const inBlock = (block: number) => Math.min(BLOCK, N - block * BLOCK);
-  const queryBlocks = Math.ceil(N / BLOCK);
-  let pairs = 0;
-  for (let list = 0; list < m.starts.length; list++)
-    for (let e = m.starts[list]; e < m.ends[list]; e++)
-      pairs += inBlock(list % queryBlocks) * inBlock(m.entries[2 * e]);
-  return (pairs * heads) / m.heads;
 }
 
 function inputBytes(node: Node, bindings: Bindings): number {

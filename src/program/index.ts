@@ -33,7 +33,13 @@ export { type BlockClass, classify, type Interval, type PairRanges, rangeOf } fr
 export { type MemoryLayout, type MemoryOptions, type Placement, planMemory } from './memory.ts';
 export type { OpDefinition, ReferenceContext, ReferenceTensor, Work, WorkContext } from './op.ts';
 export { type Activation, activate, activation } from './ops/activation.ts';
-export { type AttentionAttributes, attention } from './ops/attention.ts';
+export {
+  type AttentionOptions,
+  type AttentionSources,
+  attention,
+  type Heads,
+  stacked,
+} from './ops/attention.ts';
 export { type EmbeddingTables, embedding } from './ops/embedding.ts';
 export { layerNorm } from './ops/layer-norm.ts';
 export { type HeadLayout, type LinearOptions, linear } from './ops/linear.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { WeightSpec } from '../tensor/codec.ts';
 import { symbol } from '../tensor/dim.ts';
-import { attention } from './ops/attention.ts';
+import { attention, stacked } from './ops/attention.ts';
 import { embedding } from './ops/embedding.ts';
 import { layerNorm } from './ops/layer-norm.ts';
 import { linear } from './ops/linear.ts';
@@ -61,13 +61,12 @@ describe('a shape that does not fit names both shapes', () => {
     [
       'attention',
       (t) =>
-        attention(t, t.input('qkv', 'float32', [5, B, N, 8]), t.input('lengths', 'int32', [B]), {
+        attention(t, stacked(t.input('qkv', 'float32', [5, B, N, 8]), 2), {
           heads: 2,
           headSize: 8,
           scale: 1,
-          mask: null,
         }),
-      'expected [6, B, N, 8], got [5, B, N, 8].',
+      'expected at least 6 heads of rows of 8 columns, got [5, B, N, 8].',
     ],
     [
       'embedding',

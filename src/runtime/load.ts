@@ -26,7 +26,7 @@ export async function loadOn(
     ? { ...model.config, tilePositions: true, maxLength: TILED_LENGTH }
     : model.config;
   const { specs } = model.weights;
-  const program = traceEncoder(config, specs);
+  const program = await traceEncoder(config, specs);
   const { features, tiles, threads, info } = await configure(config, options, platform);
   const engine = await WasmEngine.create(program, specs, {
     features,

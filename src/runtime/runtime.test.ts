@@ -26,7 +26,7 @@ async function weightsOf({ weights }: Model): Promise<Map<string, Weight>> {
 
 /** What the float64 interpreter makes of one text's tokens. */
 async function truth(model: Model, ids: number[], levels: 128 | 256, rows?: number[], types?: number[]) {
-  const program = traceEncoder(model.config, model.weights.specs);
+  const program = await traceEncoder(model.config, model.weights.specs);
   const N = ids.length;
   const inputs = { ids, lengths: [N], types: types ?? new Array(N).fill(0), rows: rows ?? [0] };
   return runReference(program, await weightsOf(model), inputs, { B: 1, N, P: rows?.length ?? 1 }, levels)[0];
@@ -173,7 +173,7 @@ describe('a loaded model', () => {
 describe('the memory plan', () => {
   /** Bytes that a run changes, found by filling the memory with a pattern first; two patterns hide nothing. */
   async function touched(model: Model, B: number, N: number): Promise<{ highest: number; planned: number }> {
-    const program = traceEncoder(model.config, model.weights.specs);
+    const program = await traceEncoder(model.config, model.weights.specs);
     const features = { ...probeFeatures(), panel: 8 } as const;
     const engine = await WasmEngine.create(program, model.weights.specs, {
       features,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { runReference } from '../../src/backend/reference/interpreter.ts';
 import { evaluateMask, key, le, type MaskExpression, query } from '../../src/program/mask/expression.ts';
 import { type Activation, activate, erfc } from '../../src/program/ops/activation.ts';
-import { attention } from '../../src/program/ops/attention.ts';
+import { attention, stacked } from '../../src/program/ops/attention.ts';
 import { embedding } from '../../src/program/ops/embedding.ts';
 import { layerNorm } from '../../src/program/ops/layer-norm.ts';
 import { linear } from '../../src/program/ops/linear.ts';
@@ -229,12 +229,11 @@ describe('attention', () => {
       .data('qkv', qkv)
       .data('lengths', Int32Array.from(lengths))
       .finish((t, input) => [
-        attention(t, input('qkv', [3 * H, B, N, D]), input('lengths', [B]), {
-          heads: H,
-          headSize: D,
-          scale: 1 / Math.sqrt(D),
-          mask,
-        }),
+        ...attention(
+          t,
+          { ...stacked(input('qkv', [3 * H, B, N, D]), H), lengths: input('lengths', [B]) },
+          { heads: H, headSize: D, scale: 1 / Math.sqrt(D), mask },
+        ),
       ]);
     expectClose(run(built)[0], naiveAttention(qkv, lengths, size, mask));
   });

@@ -5,15 +5,9 @@ import type { Bindings } from '../../tensor/dim.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { type Features, ONES_AT, type Tiles } from './kernels/kernel.ts';
 import { stagingFor, WeightLoader } from './loader.ts';
-import { kernelOf } from './lower.ts';
-import {
-  buildModule,
-  CONSTANTS_AT,
-  CONSTANTS_BYTES,
-  type KernelKey,
-  type KernelModule,
-  STEP_WORDS,
-} from './module.ts';
+import { keysOf, type Lowerings, loadLowerings } from './lower.ts';
+import type { KernelKey } from './lowering.ts';
+import { buildModule, CONSTANTS_AT, CONSTANTS_BYTES, type KernelModule, STEP_WORDS } from './module.ts';
 import { makePlan, type Plan } from './plan.ts';
 import { CONTROL_BYTES, executeShared, instantiate, quit, type SpawnPool } from './pool.ts';
 import { placeWeights, type WeightMap } from './weights.ts';
@@ -39,6 +33,7 @@ const YIELD_AFTER_MS = 50;
 export class WasmEngine {
   readonly program: Program;
   readonly options: EngineOptions;
+  private readonly lowerings: Lowerings;
   private readonly map: WeightMap;
   private readonly kernels: KernelModule;
   private readonly module: WebAssembly.Module;
@@ -48,8 +43,14 @@ export class WasmEngine {
   private pool: { terminate(): void } | null = null;
   private installed: Plan | null = null;
 
-  private constructor(program: Program, specs: ReadonlyMap<string, WeightSpec>, options: EngineOptions) {
+  private constructor(
+    program: Program,
+    lowerings: Lowerings,
+    specs: ReadonlyMap<string, WeightSpec>,
+    options: EngineOptions,
+  ) {
     this.program = program;
+    this.lowerings = lowerings;
     this.options = options;
     const shared = options.threads > 1;
     this.map = placeWeights(program, options.features, ONES_AT + 16);
@@ -57,11 +58,17 @@ export class WasmEngine {
     const initial = Math.ceil((this.map.end + staging + SLACK) / PAGE);
     const limit = Math.min(MAX_PAGES, Math.floor((options.maxMemory ?? MAX_PAGES * PAGE) / PAGE));
     if (initial > limit) throw outOfMemory(initial * PAGE, limit * PAGE, 'the weights alone');
-    this.kernels = buildModule(kernelKeys(program), options.features, options.tiles, {
-      shared,
-      minPages: 1,
-      maxPages: MAX_PAGES,
-    });
+    this.kernels = buildModule(
+      kernelKeys(program, lowerings),
+      lowerings.values(),
+      options.features,
+      options.tiles,
+      {
+        shared,
+        minPages: 1,
+        maxPages: MAX_PAGES,
+      },
+    );
     this.memory = new WebAssembly.Memory({ initial, maximum: MAX_PAGES, shared });
     this.module = new WebAssembly.Module(this.kernels.bytes);
     this.execute = instantiate(this.module, this.memory);
@@ -75,7 +82,7 @@ export class WasmEngine {
     specs: ReadonlyMap<string, WeightSpec>,
     options: EngineOptions,
   ): Promise<WasmEngine> {
-    const engine = new WasmEngine(program, specs, options);
+    const engine = new WasmEngine(program, await loadLowerings([program]), specs, options);
     if (options.threads > 1) {
       const members = Array.from({ length: options.threads - 1 }, (_, i) => ({
         memory: engine.memory!,
@@ -120,6 +127,7 @@ export class WasmEngine {
       plan = makePlan(
         {
           program: this.program,
+          lowerings: this.lowerings,
           features,
           threads,
           kernels: this.kernels.kernels,
@@ -245,8 +253,8 @@ export class WasmEngine {
   }
 }
 
-function kernelKeys(program: Program): KernelKey[] {
-  const keys = new Set<KernelKey>(program.nodes.map(kernelOf));
+function kernelKeys(program: Program, lowerings: Lowerings): KernelKey[] {
+  const keys = new Set<KernelKey>(keysOf(lowerings, program.nodes));
   for (const node of program.nodes)
     if (node.kind === 'linear')
       keys.add((node as LinearNode).attributes.quantized ? 'packInt8' : 'packFloat32');

@@ -192,6 +192,8 @@ export const f32x4 = {
     eq: 65,
     lt: 67,
     gt: 68,
+    le: 69,
+    ge: 70,
   }),
   ...table(v, 'v128', SIMD, { abs: 224, sqrt: 227, nearest: 106, convert_i32x4_s: 250 }),
   ...table(['f32'] as const, 'v128', SIMD, { splat: 19 }),

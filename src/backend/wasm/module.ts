@@ -1,42 +1,13 @@
-import type { Activation } from '../../program/ops/activation.ts';
-import type { Pooling } from '../../program/ops/pool.ts';
 import { type MemoryLimits, ModuleBuilder } from './assembler.ts';
 import { atomic, i32 } from './instructions.ts';
-import { attentionKernel } from './kernels/attention.ts';
-import { embeddingKernel, poolKernel, selectRowsKernel, type TableCodec } from './kernels/gather.ts';
-import { gemmKernel } from './kernels/gemm.ts';
 import { addKernel, type Features, KERNEL_PARAMETERS, type Kernel, type Tiles } from './kernels/kernel.ts';
 import { packFloat32Kernel, packInt8Kernel } from './kernels/pack.ts';
-import {
-  activationKernel,
-  l2NormalizeKernel,
-  layerNormKernel,
-  quantizeRowsKernel,
-  softmaxKernel,
-} from './kernels/rows.ts';
+import { type KernelKey, type OpLowering, only } from './lowering.ts';
 
-/** A kernel by kind and variant, e.g. `gemm:int8:gelu`: what a step asks for. */
-export type KernelKey = string;
-
-/** Every kind of kernel; what follows the colon chooses the variant. */
-const KERNELS: Readonly<Record<string, (variant: string[]) => Kernel>> = {
-  gemm: ([codec, activation]) => gemmKernel(codec === 'int8', activation as Activation) as Kernel,
-  attention: ([size]) => attentionKernel(Number(size)) as Kernel,
-  embedding: ([word, position, type]) =>
-    embeddingKernel(
-      word as TableCodec,
-      (position || null) as TableCodec | null,
-      (type || null) as TableCodec | null,
-    ) as Kernel,
-  pool: ([pooling]) => poolKernel(pooling as Pooling) as Kernel,
-  activation: ([kind]) => activationKernel(kind as Activation) as Kernel,
-  layerNorm: () => layerNormKernel as Kernel,
-  l2Normalize: () => l2NormalizeKernel as Kernel,
-  softmax: () => softmaxKernel as Kernel,
-  quantizeRows: () => quantizeRowsKernel as Kernel,
-  selectRows: () => selectRowsKernel as Kernel,
-  packFloat32: () => packFloat32Kernel as Kernel,
-  packInt8: () => packInt8Kernel as Kernel,
+/** Kernels that lay out weights; the others come with the lowerings of the ops. */
+const PACKERS: OpLowering['kernels'] = {
+  packFloat32: only(packFloat32Kernel),
+  packInt8: only(packInt8Kernel),
 };
 
 export interface KernelModule {
@@ -59,15 +30,17 @@ const SPINS = 20_000;
 /** Generates the module of exactly these kernels, and `execute(steps, count, scratch)` which runs steps in order. */
 export function buildModule(
   keys: Iterable<KernelKey>,
+  lowerings: Iterable<OpLowering>,
   features: Features,
   tiles: Tiles,
   memory: MemoryLimits,
 ): KernelModule {
   const module = new ModuleBuilder(memory, CONSTANTS_AT);
   const kernels = new Map<KernelKey, { index: number; fields: Kernel['fields'] }>();
+  const generators = Object.assign({}, PACKERS, ...[...lowerings].map((lowering) => lowering.kernels));
   for (const key of keys) {
-    const [kind, ...variant] = key.split(':');
-    const definition = KERNELS[kind](variant);
+    const colon = `${key}:`.indexOf(':');
+    const definition: Kernel = generators[key.slice(0, colon)](key.slice(colon + 1));
     kernels.set(key, {
       index: addKernel({ module, features, tiles }, definition),
       fields: definition.fields,

@@ -1,11 +1,9 @@
 import { type MemoryLayout, planMemory } from '../../program/memory.ts';
-import type { AttentionNode } from '../../program/ops/attention.ts';
-import { padHead } from '../../program/ops/linear.ts';
-import type { Program } from '../../program/program.ts';
-import type { Bindings } from '../../tensor/dim.ts';
-import { attentionScratch } from './kernels/attention.ts';
+import type { Program, Value } from '../../program/program.ts';
+import { type Bindings, evaluateDim } from '../../tensor/dim.ts';
 import type { Features } from './kernels/kernel.ts';
-import { blockMaskOf, lower, type PlacedMask, type Step } from './lower.ts';
+import { type Lowerings, lower } from './lower.ts';
+import type { Step } from './lowering.ts';
 import { type KernelModule, STEP_WORDS } from './module.ts';
 import type { WeightMap } from './weights.ts';
 
@@ -13,7 +11,7 @@ import type { WeightMap } from './weights.ts';
 export interface Plan {
   readonly bindings: Bindings;
   readonly layout: MemoryLayout;
-  /** Steps, descriptors and mask tables, as they stand at the arena's start. */
+  /** Steps, tables and descriptors, as they stand at the arena's start. */
   readonly image: Int32Array;
   readonly steps: readonly Step[];
   /** Address of the first activation. */
@@ -26,6 +24,7 @@ export interface Plan {
 
 export interface PlanContext {
   readonly program: Program;
+  readonly lowerings: Lowerings;
   readonly features: Features;
   readonly threads: number;
   readonly kernels: KernelModule['kernels'];
@@ -39,35 +38,27 @@ export const CHUNK_ROWS = 512;
 const align = (n: number): number => (n + 63) & ~63;
 
 export function makePlan(context: PlanContext, bindings: Bindings): Plan {
-  const { program, features, arena, kernels, threads, weights } = context;
+  const { program, lowerings, features, arena, kernels, threads, weights } = context;
   const layout = planMemory(program, bindings, {
     activation: { levels: features.dot === 'u7' ? 128 : 256, bytes: features.dot === 'i16' ? 2 : 1 },
     chunkRows: CHUNK_ROWS,
   });
-  const { schedule } = layout;
   const fieldCount = (key: string) => Object.keys(kernels.get(key)!.fields).length;
-  const masks = placeMasks(program, bindings);
-  // Order of the image: steps, mask tables, descriptors. Only sizes are needed to know the addresses.
-  let at = arena + schedule.length * STEP_WORDS * 4;
-  const placed = new Map<string, PlacedMask>();
-  const tables: { at: number; data: Int32Array }[] = [];
-  for (const [key, mask] of masks) {
-    const [starts, ends, entries, tiles] = [mask.starts, mask.ends, mask.entries, mask.tiles].map((data) => {
-      const here = at;
-      tables.push({ at: here, data });
-      at += data.byteLength;
-      return here;
-    });
-    placed.set(key, { mask, starts, ends, entries, tiles });
-  }
-  const descriptors = at;
+  // Order of the image: steps, tables, descriptors. A dry pass tells their sizes, and so the addresses.
+  const tables = new Map<string, { at: number; data: Int32Array }>();
   const dry = lowerAll(0);
+  let end = arena + dry.length * STEP_WORDS * 4;
+  for (const table of tables.values()) {
+    table.at = end;
+    end += table.data.byteLength;
+  }
+  const descriptors = end;
   const imageBytes = descriptors - arena + dry.reduce((n, s) => n + fieldCount(s.key) * 4, 0);
   const base = align(arena + imageBytes);
   const steps = lowerAll(base);
   const image = writeImage();
   const scratch = align(base + layout.peakBytes);
-  const scratchBytes = align(scratchFor(program, bindings));
+  const scratchBytes = align(scratchFor(program, lowerings, bindings));
   return {
     bindings,
     layout,
@@ -80,14 +71,23 @@ export function makePlan(context: PlanContext, bindings: Bindings): Plan {
   };
 
   function lowerAll(from: number): Step[] {
-    const placeMask = (node: AttentionNode, N: number) => placed.get(maskKey(node, N))!;
-    return schedule.map((s) => lower(s, { layout, base: from, weights, features, threads, placeMask }));
+    const table = (key: string, make: () => Int32Array): number => {
+      let known = tables.get(key);
+      if (!known) {
+        known = { at: 0, data: make() };
+        tables.set(key, known);
+      }
+      return known.at;
+    };
+    return layout.schedule.flatMap((s) =>
+      lower(s, { lowerings, layout, base: from, weights, features, threads, table }),
+    );
   }
 
   function writeImage(): Int32Array {
     const out = new Int32Array(imageBytes / 4);
     const floats = new Float32Array(out.buffer);
-    for (const { at: where, data } of tables) out.set(data, (where - arena) / 4);
+    for (const { at: where, data } of tables.values()) out.set(data, (where - arena) / 4);
     let word = (descriptors - arena) / 4;
     steps.forEach((step, i) => {
       const { index, fields } = kernels.get(step.key)!;
@@ -101,28 +101,12 @@ export function makePlan(context: PlanContext, bindings: Bindings): Plan {
   }
 }
 
-const maskKey = ({ attributes }: AttentionNode, N: number): string =>
-  `${N}:${attributes.heads}:${JSON.stringify(attributes.mask)}`;
-
-function placeMasks(program: Program, bindings: Bindings) {
-  const masks = new Map<string, ReturnType<typeof blockMaskOf>>();
-  const N = bindings.N ?? 1;
-  for (const node of program.nodes) {
-    if (node.kind !== 'attention') continue;
-    const key = maskKey(node as AttentionNode, N);
-    if (!masks.has(key)) masks.set(key, blockMaskOf(node as AttentionNode, N));
-  }
-  return masks;
-}
-
 /** The largest scratch that any kernel asks for, a thread. */
-function scratchFor(program: Program, { N = 1 }: Bindings): number {
+function scratchFor(program: Program, lowerings: Lowerings, bindings: Bindings): number {
   const RAGGED_TILE = 16 * 16 * 4;
+  const shape = (value: Value) => value.shape.map((d) => evaluateDim(d, bindings));
   return program.nodes.reduce(
-    (most, node) =>
-      node.kind === 'attention'
-        ? Math.max(most, attentionScratch(N, padHead((node as AttentionNode).attributes.headSize)))
-        : most,
+    (most, node) => Math.max(most, lowerings.get(node.kind)!.scratchBytes?.(node, shape) ?? 0),
     RAGGED_TILE,
   );
 }

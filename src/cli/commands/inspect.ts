@@ -1,4 +1,4 @@
-import type { EncoderConfig, Model } from '../../model/config.ts';
+import type { AttentionSpec, EncoderConfig, Model } from '../../model/config.ts';
 import { traceEncoder } from '../../model/index.ts';
 import { cost } from '../../program/cost.ts';
 import { formatBytes } from '../../report/index.ts';
@@ -53,7 +53,9 @@ export const inspectCommand = command({
         return { config: loaded.config, plans: await loaded.plan(lengths) };
       });
       const codecs = byCodec(model);
-      const costs = plans.map(({ length }) => ({ length, byOp: costByKind(config, model, length) }));
+      const costs = await Promise.all(
+        plans.map(async ({ length }) => ({ length, byOp: await costByKind(config, model, length) })),
+      );
       const { recipe, provenance } = model;
       const parameters = codecs.reduce((sum, share) => sum + share.parameters, 0);
       return {
@@ -87,8 +89,8 @@ function byCodec({ weights }: Model): CodecShare[] {
 }
 
 /** Work by kind of op, integer products apart from float ones, heaviest first. */
-function costByKind(config: EncoderConfig, model: Model, length: number): KindCost[] {
-  const program = traceEncoder(config, model.weights.specs);
+async function costByKind(config: EncoderConfig, model: Model, length: number): Promise<KindCost[]> {
+  const program = await traceEncoder(config, model.weights.specs);
   const kinds = new Map<string, KindCost>();
   cost(program, { B: 1, N: length, P: 1 }).byOp.forEach((op, i) => {
     const codec = op.kind === 'linear' ? ` ${program.nodes[i].parameters[0].codec}` : '';
@@ -115,11 +117,17 @@ function runs(values: readonly string[]): string {
   return out.map(([value, count]) => `${count} × ${value}`).join(', ');
 }
 
+/** `local(left 64, right 64)` */
+function describeAttention({ kind, ...options }: AttentionSpec): string {
+  const facts = Object.entries(options).map(
+    ([name, value]) => `${name} ${JSON.stringify(value).slice(0, 40)}`,
+  );
+  return facts.length ? `${kind}(${facts.join(', ')})` : kind;
+}
+
 function configFacts(config: EncoderConfig, parameters: number): [string, string][] {
   const { head, layers } = config;
-  const attention = layers.map(({ attention: a }) =>
-    a.kind === 'local' ? `local(${a.left},${a.right})` : a.kind,
-  );
+  const attention = layers.map(({ attention }) => describeAttention(attention));
   const sizes = layers.map(
     (l) =>
       `${l.inputSize} → ${l.outputSize}, ${l.heads} heads of ${l.headSize}, feed-forward ${l.feedForwardSize}`,

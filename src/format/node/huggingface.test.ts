@@ -110,7 +110,7 @@ async function folderOf(
 /** Opens, traces, and compares every weight's bytes by name with its place in the file. */
 async function opened(folder: string) {
   const model = await openHuggingFace(folder);
-  traceEncoder(model.config, model.weights.specs);
+  await traceEncoder(model.config, model.weights.specs);
   const streamed = new Map<string, number[]>();
   for await (const { name, bytes } of model.weights.stream!()) streamed.set(name, [...bytes]);
   for (const name of model.weights.specs.keys())

@@ -18,7 +18,7 @@ afterAll(() => rmSync(root, { recursive: true }));
 describe('universal sentence encoder', () => {
   it('is wired as its graph says', async () => {
     const { config, weights } = await openModel(PACKAGE);
-    expect(traceEncoder(config, weights.specs).outputs).toHaveLength(1);
+    expect((await traceEncoder(config, weights.specs)).outputs).toHaveLength(1);
     expect(config).toMatchObject({
       wordScale: 2,
       norm: 'pre',

@@ -199,3 +199,17 @@ class ListStore {
     return start;
   }
 }
+
+/** Pairs inside the blocks that a mask keeps, over all heads; the last block of each axis counts what it holds. */
+export function keptPairs(mask: MaskExpression, size: BlockMaskSize): number {
+  const { heads, queries, keys, queryBlock, keyBlock } = size;
+  const m = buildBlockMask(mask, size);
+  const queryBlocks = Math.ceil(queries / queryBlock);
+  let pairs = 0;
+  for (let list = 0; list < m.starts.length; list++) {
+    const rows = Math.min(queryBlock, queries - (list % queryBlocks) * queryBlock);
+    for (let e = m.starts[list]; e < m.ends[list]; e++)
+      pairs += rows * Math.min(keyBlock, keys - m.entries[2 * e] * keyBlock);
+  }
+  return (pairs * heads) / m.heads;
+}

@@ -1,3 +1,4 @@
+import { local } from '../../../src/attention/pattern/window.ts';
 import {
   add,
   and,
@@ -16,7 +17,7 @@ import {
   query,
   sub,
 } from '../../../src/program/mask/expression.ts';
-import { attention } from '../../../src/program/ops/attention.ts';
+import { attention, stacked } from '../../../src/program/ops/attention.ts';
 import { padHead } from '../../../src/program/ops/linear.ts';
 import { symbol } from '../../../src/tensor/dim.ts';
 import { CaseBuilder, type ConformanceCase } from '../case.ts';
@@ -30,6 +31,8 @@ interface AttentionOptions {
   /** One for each sequence; by default N. */
   lengths?: number[];
   mask?: MaskExpression;
+  blocks?: { query: number; key: number };
+  statistics?: boolean;
   /** Factors on queries, keys and values. */
   factors?: [number, number, number];
 }
@@ -41,7 +44,8 @@ function attentionCase(name: string, options: AttentionOptions): ConformanceCase
   return {
     op: 'attention',
     name,
-    finite: true,
+    // The largest score of a row that sees no key is −∞.
+    finite: !options.statistics,
     codes: false,
     build(random) {
       const perPart = H * B * N * pitch;
@@ -52,19 +56,26 @@ function attentionCase(name: string, options: AttentionOptions): ConformanceCase
         .data('qkv', qkv)
         .data('lengths', Int32Array.from(options.lengths ?? Array(B).fill(N)))
         .finish((t, input) => [
-          attention(
+          ...attention(
             t,
-            input('qkv', [3 * H, symbol('B'), symbol('N'), pitch]),
-            input('lengths', [symbol('B')]),
-            { heads: H, headSize: D, scale: options.scale ?? 1 / Math.sqrt(D), mask },
+            {
+              ...stacked(input('qkv', [3 * H, symbol('B'), symbol('N'), pitch]), H),
+              lengths: input('lengths', [symbol('B')]),
+            },
+            {
+              heads: H,
+              headSize: D,
+              scale: options.scale ?? 1 / Math.sqrt(D),
+              mask,
+              blocks: options.blocks,
+              statistics: options.statistics,
+            },
           ),
         ]);
     },
   };
 }
 
-const local = (left: number, right: number): MaskExpression =>
-  and(ge(sub(key, query), constant(-left)), le(sub(key, query), constant(right)));
 const causal = le(key, query);
 
 export const attentionCases: ConformanceCase[] = [
@@ -124,4 +135,19 @@ export const attentionCases: ConformanceCase[] = [
   attentionCase('denormal queries and keys', { N: 20, factors: [1e-40, 1e-40, 1] }),
   attentionCase('scores of zero: the mean', { N: 70, factors: [0, 1, 1] }),
   attentionCase('values of zero', { N: 20, factors: [1, 1, 0] }),
+  attentionCase('row statistics', { N: 130, lengths: [130, 40], mask: local(7, 3), statistics: true }),
+  ...[
+    { query: 16, key: 32 },
+    { query: 32, key: 32 },
+    { query: 32, key: 64 },
+    { query: 64, key: 128 },
+  ].map((blocks) =>
+    attentionCase(`blocks of ${blocks.query} by ${blocks.key}`, {
+      N: 150,
+      D: 8,
+      lengths: [150, 77],
+      mask: local(20, 33),
+      blocks,
+    }),
+  ),
 ];

@@ -2,16 +2,25 @@ import { f32x4, i32, i32x4, type V128, v128 } from '../instructions.ts';
 import { eachVector, type KernelContext, multiplyAdd, plus, reduce, splat, times } from './kernel.ts';
 import { exp2 } from './math.ts';
 
-export const QUERY_BLOCK = 64;
-export const KEY_BLOCK = 64;
+/** Queries and keys of one block: multiples of 4 and of 32. */
+export interface Blocks {
+  readonly query: number;
+  readonly key: number;
+}
 /** Keys of one packed panel. */
 export const KEYS = 8;
 /** Bytes of one row of scores. */
-export const SCORE_ROW = KEY_BLOCK * 4;
+export const scoreRow = ({ key }: Blocks): number => key * 4;
 
 /** `rows` × 8 scores: queries against one panel of packed keys. */
-export function scoreTile({ module, features }: KernelContext, pitch: number, rows: number): number {
+export function scoreTile(
+  { module, features }: KernelContext,
+  blocks: Blocks,
+  pitch: number,
+  rows: number,
+): number {
   const madd = multiplyAdd(features);
+  const SCORE_ROW = scoreRow(blocks);
   return module.func(`attention_${pitch}_scores_${rows}`, { q: 'i32', keys: 'i32', s: 'i32' }, (f, p) => {
     const acc = f.localArray('v128', rows * 2);
     const key = f.localArray('v128', 2);
@@ -36,8 +45,14 @@ export function scoreTile({ module, features }: KernelContext, pitch: number, ro
 }
 
 /** `rows` × 8 outputs: `o · alpha + probabilities · values`, over `keys` bytes of a row of probabilities. */
-export function valueTile({ module, features }: KernelContext, pitch: number, rows: number): number {
+export function valueTile(
+  { module, features }: KernelContext,
+  blocks: Blocks,
+  pitch: number,
+  rows: number,
+): number {
   const madd = multiplyAdd(features);
+  const SCORE_ROW = scoreRow(blocks);
   return module.func(
     `attention_${pitch}_values_${rows}`,
     { s: 'i32', v: 'i32', o: 'i32', alpha: 'i32', keys: 'i32' },
@@ -71,13 +86,13 @@ export function valueTile({ module, features }: KernelContext, pitch: number, ro
 }
 
 /** Online softmax of one row of scores (Milakov and Gimelshein 2018): new maximum, alpha, sum; scores become weights. */
-export function softmaxRow({ module, features }: KernelContext, whole: boolean): number {
+export function softmaxRow({ module, features }: KernelContext, blocks: Blocks, whole: boolean): number {
   const madd = multiplyAdd(features);
   return module.func(
     `attention_softmax_${whole ? 'whole' : 'ragged'}`,
     { s: 'i32', stats: 'i32', scale: 'f32', keys: 'i32' },
     (f, p) => {
-      const [MAXIMUM, SUM, ALPHA] = [0, QUERY_BLOCK * 4, QUERY_BLOCK * 8];
+      const [MAXIMUM, SUM, ALPHA] = [0, blocks.query * 4, blocks.query * 8];
       const scale = f.local('v128', splat(p.scale));
       const largest = f.localArray('v128', 4, v128.f32x4(-Infinity));
       const cursor = f.local('i32');
@@ -85,7 +100,7 @@ export function softmaxRow({ module, features }: KernelContext, whole: boolean):
         body: (x: V128, store: (x: V128) => void, keep: (x: V128) => V128, slot: number) => void,
       ) => {
         if (whole)
-          for (let v = 0; v < KEY_BLOCK / 4; v++)
+          for (let v = 0; v < blocks.key / 4; v++)
             body(
               v128.load(p.s, 16 * v),
               (x) => f.emit(v128.store(p.s, x, 16 * v)),
@@ -126,13 +141,13 @@ export function softmaxRow({ module, features }: KernelContext, whole: boolean):
 }
 
 /** Scores whose bit is 0 become −∞. */
-export function maskRows({ module }: KernelContext): number {
+export function maskRows({ module }: KernelContext, blocks: Blocks): number {
   return module.func('attention_mask', { s: 'i32', tile: 'i32', rows: 'i32' }, (f, p) => {
     const word = f.local('v128');
     f.while(
       () => p.rows,
       () => {
-        for (let v = 0; v < KEY_BLOCK / 4; v++) {
+        for (let v = 0; v < blocks.key / 4; v++) {
           if (v % 8 === 0) f.set(word, v128.load32_splat(p.tile, v >> 1));
           const bit = (v % 8) * 4;
           const lanes = v128.i32x4(1 << bit, 2 << bit, 4 << bit, 8 << bit);
@@ -148,8 +163,8 @@ export function maskRows({ module }: KernelContext): number {
             ),
           );
         }
-        f.increment(p.s, SCORE_ROW);
-        f.increment(p.tile, KEY_BLOCK / 8);
+        f.increment(p.s, scoreRow(blocks));
+        f.increment(p.tile, blocks.key / 8);
         f.increment(p.rows, -1);
       },
     );

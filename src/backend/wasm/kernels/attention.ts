@@ -1,27 +1,33 @@
 import type { FunctionBuilder, Variable } from '../assembler.ts';
 import { f32, f32x4, type I32, i32, v128 } from '../instructions.ts';
 import {
-  KEY_BLOCK,
+  type Blocks,
   KEYS,
   maskRows,
   packKeys,
-  QUERY_BLOCK,
-  SCORE_ROW,
+  scoreRow,
   scoreTile,
   softmaxRow,
   valueTile,
 } from './attention-tiles.ts';
 import { kernel, plus, times } from './kernel.ts';
 
-export { KEY_BLOCK, QUERY_BLOCK };
+/** What one attention kernel is generated for. */
+export interface AttentionVariant {
+  readonly keySize: number;
+  readonly headSize: number;
+  readonly blocks: Blocks;
+}
 
 const TILE_ROWS = 4;
 /** Below every score: the running maximum before the first key. */
 const NO_KEY = -1e30;
 
 /** Bytes of scratch that one thread needs: scores, three row statistics, the output block, the packed keys. */
-export const attentionScratch = (N: number, headPitch: number): number =>
-  QUERY_BLOCK * (SCORE_ROW + 12 + headPitch * 4) + ((N + KEYS - 1) & -KEYS) * headPitch * 4;
+export const attentionScratch = (S: number, { keySize, headSize, blocks }: AttentionVariant): number =>
+  blocks.query * (scoreRow(blocks) + 12 + pad(headSize) * 4) + ((S + KEYS - 1) & -KEYS) * pad(keySize) * 4;
+
+const pad = (size: number): number => (size + 7) & ~7;
 
 const byTiles = (
   f: FunctionBuilder,
@@ -41,35 +47,60 @@ const byTiles = (
 };
 
 /**
- * Fused attention over a BlockMask (FlashAttention, Dao et al. 2022, algorithm 1, on a list of blocks): no more than
- * 64 × 64 scores exist at a time. A unit of work is one head of one sequence.
+ * Fused attention over a BlockMask (FlashAttention, Dao et al. 2022, algorithm 1, on a list of blocks): the scores of
+ * one block exist at a time. A unit of work is one head of one sequence.
  */
-export function attentionKernel(headSize: number) {
-  const pitch = (headSize + 7) & ~7;
+export function attentionKernel(variant: AttentionVariant) {
+  const { keySize, headSize, blocks } = variant;
+  const [keyPitch, pitch] = [pad(keySize), pad(headSize)];
+  const [QUERY_BLOCK, KEY_BLOCK, SCORE_ROW] = [blocks.query, blocks.key, scoreRow(blocks)];
   return kernel({
-    name: `attention_${headSize}`,
+    name: `attention_${keySize}_${headSize}`,
     fields: {
-      qkv: 'i32',
+      /** Address of the first head of the first sequence, then the bytes from a head and from a sequence to the next. */
+      q: 'i32',
+      qHead: 'i32',
+      qBatch: 'i32',
+      k: 'i32',
+      kHead: 'i32',
+      kBatch: 'i32',
+      v: 'i32',
+      vHead: 'i32',
+      vBatch: 'i32',
       o: 'i32',
+      /** Largest score and sum of each row, where they are asked for; else 0. */
+      statistics: 'i32',
+      /** Lengths of the sequences; 0 where every key is there. */
       lengths: 'i32',
+      /** Times log₂ e. */
       scale: 'f32',
+      /** Queries and keys of a sequence. */
       N: 'i32',
+      S: 'i32',
       B: 'i32',
       H: 'i32',
+      /** Query heads that share a key head. */
+      group: 'i32',
       starts: 'i32',
       ends: 'i32',
       entries: 'i32',
       tiles: 'i32',
       /** Bytes between the lists of two heads; 0 where all share one. */
       headLists: 'i32',
+      /** Bytes between the lists of two sequences; 0 where all share them. */
+      batchLists: 'i32',
     },
     build(context, f, at, begin, end) {
-      const scores = Array.from({ length: TILE_ROWS + 1 }, (_, r) => (r ? scoreTile(context, pitch, r) : 0));
-      const values = Array.from({ length: TILE_ROWS + 1 }, (_, r) => (r ? valueTile(context, pitch, r) : 0));
-      const whole = softmaxRow(context, true);
-      const ragged = softmaxRow(context, false);
-      const mask = maskRows(context);
-      const pack = packKeys(context, pitch);
+      const scores = Array.from({ length: TILE_ROWS + 1 }, (_, r) =>
+        r ? scoreTile(context, blocks, keyPitch, r) : 0,
+      );
+      const values = Array.from({ length: TILE_ROWS + 1 }, (_, r) =>
+        r ? valueTile(context, blocks, pitch, r) : 0,
+      );
+      const whole = softmaxRow(context, blocks, true);
+      const ragged = softmaxRow(context, blocks, false);
+      const mask = maskRows(context, blocks);
+      const pack = packKeys(context, keyPitch);
       const locals = (...names: string[]) => Object.fromEntries(names.map((n) => [n, f.local('i32')]));
       const { unit, b, h, length, q, k, v, row, rows, i, j, entry, last, first, keys, list, x, y } = locals(
         'unit',
@@ -91,21 +122,20 @@ export function attentionKernel(headSize: number) {
         'x',
         'y',
       );
-      const headBytes = f.local('i32', i32.mul(i32.mul(at.B, at.N), i32.const(pitch * 4)));
       const S = context.scratch(f);
       const stats = f.local('i32', plus(S, QUERY_BLOCK * SCORE_ROW));
       const O = f.local('i32', plus(stats, QUERY_BLOCK * 12));
       const packed = f.local('i32', plus(O, QUERY_BLOCK * pitch * 4));
-      const inverse = f.local('v128');
+      const [inverse, kept] = f.localArray('v128', 2);
 
       const blockOfKeys = () => {
         // Scores, panel by panel of 8 keys.
         f.for(j, i32.const(0), keys, KEYS, () => {
-          f.set(x, i32.add(packed, i32.mul(i32.add(first, j), i32.const(pitch * 4))));
+          f.set(x, i32.add(packed, i32.mul(i32.add(first, j), i32.const(keyPitch * 4))));
           byTiles(f, rows, i, (r) =>
             f.call(
               scores[r],
-              i32.add(q, i32.mul(i32.add(row, i), i32.const(pitch * 4))),
+              i32.add(q, i32.mul(i32.add(row, i), i32.const(keyPitch * 4))),
               x,
               i32.add(S, i32.add(i32.mul(i, i32.const(SCORE_ROW)), times(j, 4))),
             ),
@@ -142,15 +172,14 @@ export function attentionKernel(headSize: number) {
       f.for(unit, begin, end, 1, () => {
         f.set(b, i32.div_u(unit, at.H));
         f.set(h, i32.rem_u(unit, at.H));
-        f.set(
-          q,
-          i32.add(at.qkv, i32.add(i32.mul(h, headBytes), i32.mul(i32.mul(b, at.N), i32.const(pitch * 4)))),
-        );
-        f.set(k, i32.add(q, i32.mul(at.H, headBytes)));
-        f.set(v, i32.add(k, i32.mul(at.H, headBytes)));
-        f.set(length, i32.min_s(i32.load(i32.add(at.lengths, times(b, 4))), at.N));
+        f.set(q, i32.add(at.q, i32.add(i32.mul(h, at.qHead), i32.mul(b, at.qBatch))));
+        f.set(x, i32.div_u(h, at.group));
+        f.set(k, i32.add(at.k, i32.add(i32.mul(x, at.kHead), i32.mul(b, at.kBatch))));
+        f.set(v, i32.add(at.v, i32.add(i32.mul(x, at.vHead), i32.mul(b, at.vBatch))));
+        f.set(length, at.S);
+        f.if(at.lengths, () => f.set(length, i32.min_s(i32.load(i32.add(at.lengths, times(b, 4))), at.S)));
         f.call(pack, k, packed, length);
-        f.set(list, i32.mul(h, at.headLists));
+        f.set(list, i32.add(i32.mul(h, at.headLists), i32.mul(b, at.batchLists)));
         f.for(row, i32.const(0), at.N, QUERY_BLOCK, () => {
           f.set(rows, i32.min_s(i32.const(QUERY_BLOCK), i32.sub(at.N, row)));
           f.for(i, i32.const(0), i32.const(QUERY_BLOCK * 4), 16, () => {
@@ -160,7 +189,7 @@ export function attentionKernel(headSize: number) {
           f.for(i, i32.const(0), i32.const(QUERY_BLOCK * pitch * 4), 16, () =>
             f.emit(v128.store(i32.add(O, i), v128.zero)),
           );
-          f.set(x, i32.add(list, i32.shr_u(row, i32.const(4))));
+          f.set(x, i32.add(list, times(i32.div_u(row, i32.const(QUERY_BLOCK)), 4)));
           f.set(last, i32.add(at.entries, times(i32.load(i32.add(at.ends, x)), 8)));
           f.for(entry, i32.add(at.entries, times(i32.load(i32.add(at.starts, x)), 8)), last, 8, () => {
             f.set(first, i32.mul(i32.load(entry), i32.const(KEY_BLOCK)));
@@ -181,6 +210,38 @@ export function attentionKernel(headSize: number) {
               inverse,
               v128.andnot(f32x4.div(v128.f32x4(1), inverse), f32x4.lt(inverse, v128.f32x4(1e-30))),
             );
+            f.if(at.statistics, () => {
+              f.set(
+                x,
+                i32.add(
+                  at.statistics,
+                  times(i32.add(i32.add(i32.mul(i32.add(i32.mul(h, at.B), b), at.N), row), i), 8),
+                ),
+              );
+              f.set(
+                kept,
+                f32x4.ge(v128.load32_splat(i32.add(stats, times(i, 4)), QUERY_BLOCK * 4), v128.f32x4(1e-30)),
+              );
+              f.emit(
+                v128.store32_lane(
+                  x,
+                  v128.bitselect(
+                    f32x4.mul(v128.load32_splat(i32.add(stats, times(i, 4))), v128.f32x4(Math.LN2)),
+                    v128.f32x4(-Infinity),
+                    kept,
+                  ),
+                  0,
+                ),
+              );
+              f.emit(
+                v128.store32_lane(
+                  x,
+                  v128.and(v128.load32_splat(i32.add(stats, times(i, 4)), QUERY_BLOCK * 4), kept),
+                  0,
+                  4,
+                ),
+              );
+            });
             f.set(x, i32.add(O, i32.mul(i, i32.const(pitch * 4))));
             for (let d = 0; d + 4 <= headSize; d += 4)
               f.emit(v128.store(y, f32x4.mul(v128.load(x, 4 * d), inverse), 4 * d));

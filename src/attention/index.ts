@@ -1,0 +1,16 @@
+export { MECHANISMS } from './all.ts';
+export { chooseMechanism, loadMechanisms } from './load.ts';
+export type {
+  AttentionContext,
+  AttentionSpec,
+  Calibration,
+  InitialiseContext,
+  Initialised,
+  LayerSample,
+  LayerShape,
+  Mechanism,
+  Paper,
+  Tensor,
+} from './mechanism.ts';
+export { type OptionSpec, type OptionSpecs, parseOptions } from './options.ts';
+export { local } from './pattern/window.ts';

@@ -1,0 +1,4 @@
+import type { OpLowering } from './lowering.ts';
+
+/** Lowerings of the ops that few models use: a page downloads one when a model asks for it. */
+export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {};

@@ -1,0 +1,93 @@
+import { type BlockMask, buildBlockMask } from '../../../program/mask/block-mask.ts';
+import { usesHead } from '../../../program/mask/expression.ts';
+import type { AttentionNode } from '../../../program/ops/attention.ts';
+import type { Value } from '../../../program/program.ts';
+import { type AttentionVariant, attentionKernel, attentionScratch } from '../kernels/attention.ts';
+import type { Kernel } from '../kernels/kernel.ts';
+import type { Lowering, OpLowering } from '../lowering.ts';
+
+type Attributes = AttentionNode['attributes'];
+
+const keyOf = ({ keySize, headSize, blocks }: Attributes): string =>
+  `attention:${keySize}:${headSize}:${blocks.query}:${blocks.key}`;
+
+function variantOf(text: string): AttentionVariant {
+  const [keySize, headSize, query, key] = text.split(':').map(Number);
+  return { keySize, headSize, blocks: { query, key } };
+}
+
+/** Address and strides of one source. */
+export function headsOf(
+  node: AttentionNode,
+  place: Attributes['queries'],
+  { at, shape, weight }: Lowering,
+): { base: number; head: number; batch: number; rows: number } {
+  if ('parameter' in place) {
+    const parameter = node.parameters[place.parameter];
+    const [, rows, pitch] = parameter.shape;
+    const head = rows * pitch * 4;
+    return { base: weight(parameter) + place.from * head, head, batch: 0, rows };
+  }
+  const value = node.inputs[place.input];
+  const [, B, rows, pitch] = shape(value);
+  const batch = rows * pitch * 4;
+  return { base: at(value) + place.from * B * batch, head: B * batch, batch, rows };
+}
+
+/** Addresses of a BlockMask's tables. */
+export function placeMask(mask: BlockMask | (() => BlockMask), key: string, { table }: Lowering) {
+  let built: BlockMask | null = typeof mask === 'function' ? null : mask;
+  const get = () => {
+    built ??= (mask as () => BlockMask)();
+    return built;
+  };
+  const part = (name: 'starts' | 'ends' | 'entries' | 'tiles') => table(`${key}:${name}`, () => get()[name]);
+  return { starts: part('starts'), ends: part('ends'), entries: part('entries'), tiles: part('tiles') };
+}
+
+const keysOf = (node: AttentionNode, shape: (value: Value) => readonly number[]): number =>
+  shape(node.inputs[node.attributes.values.input])[2];
+
+export const attentionLowering: OpLowering<AttentionNode> = {
+  kind: 'attention',
+  kernels: { attention: (variant) => attentionKernel(variantOf(variant)) as Kernel },
+  keys: ({ attributes }) => [keyOf(attributes)],
+  scratchBytes: (node, shape) => attentionScratch(keysOf(node, shape), node.attributes),
+  steps(node, lowering) {
+    const { attributes } = node;
+    const { at, shape, step } = lowering;
+    const { heads: H, keyHeads, mask, blocks } = attributes;
+    const [q, k, v] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
+      headsOf(node, place, lowering),
+    );
+    const [B, N] = shape(node.outputs[0]);
+    const S = v.rows;
+    const key = `mask:${N}:${S}:${blocks.query}:${blocks.key}:${H}:${JSON.stringify(mask)}`;
+    const size = { heads: H, queries: N, keys: S, queryBlock: blocks.query, keyBlock: blocks.key };
+    const perHead = mask !== null && usesHead(mask);
+    const fields = {
+      q: q.base,
+      qHead: q.head,
+      qBatch: q.batch,
+      k: k.base,
+      kHead: k.head,
+      kBatch: k.batch,
+      v: v.base,
+      vHead: v.head,
+      vBatch: v.batch,
+      o: at(node.outputs[0]),
+      statistics: attributes.statistics ? at(node.outputs[1]) : 0,
+      lengths: attributes.lengths === null ? 0 : at(node.inputs[attributes.lengths]),
+      scale: attributes.scale * Math.LOG2E,
+      N,
+      S,
+      B,
+      H,
+      group: H / keyHeads,
+      ...placeMask(() => buildBlockMask(mask, size), key, lowering),
+      headLists: perHead ? Math.ceil(N / blocks.query) * 4 : 0,
+      batchLists: 0,
+    };
+    return [step(keyOf(attributes), fields, B * H, 1)];
+  },
+};

@@ -1,0 +1,118 @@
+import { z } from 'zod';
+import { MECHANISMS } from '../attention/all.ts';
+import type { Initialised, LayerShape, Mechanism } from '../attention/mechanism.ts';
+import { type OptionSpec, parseOptions } from '../attention/options.ts';
+import type { Model, WeightStore } from '../model/config.ts';
+import { expectFit, layerShape } from '../model/encoder.ts';
+import { names } from '../model/names.ts';
+import { decode, encode, type Weight } from '../tensor/codec.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import { type LayerSelection, layersSchema, selectLayers } from './layers.ts';
+import type { RecipeStep, StepContext, StepDefinition } from './step.ts';
+
+function fieldOf(spec: OptionSpec): z.ZodType {
+  const type = (): z.ZodType => {
+    switch (spec.type) {
+      case 'integer':
+        return z.int().min(spec.least).max(spec.most);
+      case 'number':
+        return z.number().min(spec.least).max(spec.most);
+      case 'boolean':
+        return z.boolean();
+      case 'choice':
+        return z.enum(spec.choices as [string, ...string[]]);
+      case 'integers':
+        return z.array(z.int().min(spec.least).max(spec.most)).max(spec.length);
+      case 'mask':
+        return z.looseObject({ op: z.string() });
+    }
+  };
+  const field = type().describe(spec.what);
+  return spec.default === undefined ? field : field.default(spec.default as never);
+}
+
+type Options = RecipeStep & { readonly kind: string; readonly layers: LayerSelection };
+
+/** The recipe step that gives layers a mechanism: its options beside `layers`. */
+function stepOf(mechanism: Mechanism): StepDefinition<Options> {
+  const fields = Object.fromEntries(
+    Object.entries(mechanism.options).map(([name, spec]) => [name, fieldOf(spec)]),
+  );
+  const schema = z.strictObject({
+    step: z.literal('attention'),
+    kind: z.literal(mechanism.kind),
+    ...fields,
+    layers: layersSchema.default('all'),
+  });
+  return {
+    step: 'attention',
+    variant: { option: 'kind', value: mechanism.kind },
+    summary: mechanism.summary,
+    schema: schema as unknown as z.ZodType<Options>,
+    async apply(model, { step: _, kind, layers, ...given }, context) {
+      const chosen = [...selectLayers('attention', layers, model.config.layers.length)];
+      const options = parseOptions(kind, mechanism.options, given);
+      const shapes = chosen.map((index) => layerShape(model.config, index));
+      for (const layer of shapes) expectFit({ mechanism, options }, layer);
+      const weights = mechanism.initialise
+        ? overlay(model.weights, await initialised(mechanism, options, model, shapes, context))
+        : model.weights;
+      const attention = { kind, ...options };
+      return {
+        ...model,
+        weights,
+        config: {
+          ...model.config,
+          layers: model.config.layers.map((layer, i) =>
+            chosen.includes(i) ? { ...layer, attention } : layer,
+          ),
+        },
+      };
+    },
+  };
+}
+
+/** One step for each mechanism. */
+export const attentionSteps: readonly StepDefinition<Options>[] = MECHANISMS.map(stepOf);
+
+async function initialised(
+  mechanism: Mechanism,
+  options: Readonly<Record<string, unknown>>,
+  model: Model,
+  layers: readonly LayerShape[],
+  context: StepContext,
+): Promise<Map<string, Weight | null>> {
+  if (mechanism.needs.calibration && !context.calibrate)
+    throw new AttenuateError(
+      'CALIBRATION_MISSING',
+      `[attention] ${mechanism.kind} is made from what your text looks like inside the model: expected calibration text, got none. Pass --data, or calibration to applyRecipe.`,
+      { kind: mechanism.kind },
+    );
+  const calibration = (await context.calibrate?.(model)) ?? null;
+  const out = new Map<string, Weight | null>();
+  for (const layer of layers) {
+    const prefix = names.layer(layer.index).attention;
+    const weight = async (name: string) => {
+      const found = await model.weights.read(`${prefix}.${name}`);
+      return { shape: found.shape, data: decode(found) };
+    };
+    const made: Initialised = await mechanism.initialise!({ layer, weight, calibration }, options as never);
+    for (const [name, tensor] of made)
+      out.set(`${prefix}.${name}`, tensor && encode('float32', tensor.shape, tensor.data));
+  }
+  return out;
+}
+
+/** A store in which some weights are others, new, or gone. */
+function overlay(inner: WeightStore, changed: ReadonlyMap<string, Weight | null>): WeightStore {
+  const specs = new Map(inner.specs);
+  for (const [name, weight] of changed) {
+    if (weight) specs.set(name, { codec: weight.codec, shape: weight.shape });
+    else specs.delete(name);
+  }
+  return {
+    specs,
+    read: async (name) => changed.get(name) ?? inner.read(name),
+    close: inner.close && (() => inner.close!()),
+  };
+}
