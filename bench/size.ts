@@ -9,7 +9,6 @@ const brotliBytes = async (bytes: Uint8Array): Promise<number> =>
   (await compress(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: constants.BROTLI_MAX_QUALITY } }))
     .length;
 
-
 /** What a page downloads to embed text: the browser entry, its worker, and what both load for every model. */
 export async function bundleSizes(): Promise<Record<string, number>> {
   const sizes: Record<string, number> = {};

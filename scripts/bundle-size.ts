@@ -20,8 +20,18 @@ export function measure(files: readonly BundledFile[]): BundleSize[] {
     gzip: gzipSync(bytes, { level: 9 }).length,
     brotli: brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length,
   }));
-  const sum = (key: 'raw' | 'gzip' | 'brotli') => rows.reduce((total, row) => total + (row.onDemand ? 0 : row[key]), 0);
-  return [...rows, { name: 'sum of what every page downloads', onDemand: false, raw: sum('raw'), gzip: sum('gzip'), brotli: sum('brotli') }];
+  const sum = (key: 'raw' | 'gzip' | 'brotli') =>
+    rows.reduce((total, row) => total + (row.onDemand ? 0 : row[key]), 0);
+  return [
+    ...rows,
+    {
+      name: 'sum of what every page downloads',
+      onDemand: false,
+      raw: sum('raw'),
+      gzip: sum('gzip'),
+      brotli: sum('brotli'),
+    },
+  ];
 }
 
 if (process.argv[1] === import.meta.filename) {

@@ -51,7 +51,9 @@ async function bundle(entryPoints: Record<string, string>, plugins: Plugin[] = [
   const { outputFiles, metafile } = await build({ ...browser, entryPoints, plugins, metafile: true });
   const outputs = new Map(Object.entries(metafile!.outputs).map(([path, made]) => [basename(path), made]));
   // Every model has some attention, and by default it is dense.
-  const always = new Set([...outputs].filter(([name, { entryPoint }]) => isAlways(name, entryPoint)).map(([name]) => name));
+  const always = new Set(
+    [...outputs].filter(([name, { entryPoint }]) => isAlways(name, entryPoint)).map(([name]) => name),
+  );
   for (const name of always)
     for (const { path, kind } of outputs.get(name)?.imports ?? [])
       if (kind === 'import-statement') always.add(basename(path));

@@ -46,7 +46,13 @@ function makeModel(reads: string[] = []): Model {
 }
 
 const INT8 = { step: 'quantize', bits: 8 };
-const LOCAL = { step: 'attention', kind: 'local', left: 2, right: 1, layers: { every: 2, offset: 1, except: false } };
+const LOCAL = {
+  step: 'attention',
+  kind: 'local',
+  left: 2,
+  right: 1,
+  layers: { every: 2, offset: 1, except: false },
+};
 
 const snapshot = async (model: Model) => ({
   config: model.config,
