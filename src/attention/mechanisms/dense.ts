@@ -1,5 +1,5 @@
-import { attention, stacked } from '../../program/ops/attention.ts';
-import { mechanism, scaleOf } from '../mechanism.ts';
+import { mechanism } from '../mechanism.ts';
+import { attendPairs, pairOptions } from '../pairs.ts';
 
 /** Every token sees every token: softmax(QKᵀ/√D)V, fused, with O(n·D) of scratch. */
 export default mechanism({
@@ -12,15 +12,11 @@ export default mechanism({
     year: 2022,
     url: 'https://arxiv.org/abs/2205.14135',
   },
-  options: {},
+  options: pairOptions,
   needs: { training: 'none', calibration: false, boundedLength: false },
   growth: { time: 'n²', memory: 'n' },
   exact: true,
-  lower({ t, layer, lengths, project }) {
-    const { heads, headSize } = layer;
-    const qkv = project(['query', 'key', 'value']); // [3H, B, N, D′]
-    return attention(t, { ...stacked(qkv, heads), lengths }, { heads, headSize, scale: scaleOf(layer) })[0];
-  },
+  lower: (context, options) => attendPairs(context, null, options),
   examples: [{}],
   bench: { dense: {} },
 });

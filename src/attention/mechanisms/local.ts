@@ -1,5 +1,5 @@
-import { attention, stacked } from '../../program/ops/attention.ts';
-import { mechanism, scaleOf } from '../mechanism.ts';
+import { mechanism } from '../mechanism.ts';
+import { attendPairs, pairOptions } from '../pairs.ts';
 import { local } from '../pattern/window.ts';
 
 const MOST = 10_000_000;
@@ -18,19 +18,12 @@ export default mechanism({
   options: {
     left: { type: 'integer', least: 0, most: MOST, what: 'keys before the query' },
     right: { type: 'integer', least: 0, most: MOST, what: 'keys after the query' },
+    ...pairOptions,
   },
   needs: { training: 'recommended', calibration: false, boundedLength: false },
   growth: { time: 'n·(left + right)', memory: 'n' },
   exact: true,
-  lower({ t, layer, lengths, project }, { left, right }) {
-    const { heads, headSize } = layer;
-    const qkv = project(['query', 'key', 'value']); // [3H, B, N, D′]
-    return attention(
-      t,
-      { ...stacked(qkv, heads), lengths },
-      { heads, headSize, scale: scaleOf(layer), mask: local(left, right) },
-    )[0];
-  },
+  lower: (context, options) => attendPairs(context, local(options.left, options.right), options),
   examples: [
     { left: 3, right: 5 },
     { left: 0, right: 0 },
