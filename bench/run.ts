@@ -1,8 +1,8 @@
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { installPeers } from './install.ts';
 import { peersInstalled } from './peers.ts';
 import { type Machine, type Row, table } from './report.ts';
 import type { Subjects } from './subjects.ts';
@@ -55,26 +55,6 @@ function readArguments(): { names: string[]; json: boolean; model: string } {
   } catch (error) {
     fail(`[bench] ${(error as Error).message}\n\n${USAGE}`);
   }
-}
-
-/** The peers are hundreds of megabytes, so that only this command ever installs them. */
-function installPeers(): Promise<void> {
-  const folder = fileURLToPath(new URL('.', import.meta.url));
-  process.stderr.write(
-    `Installing onnxruntime-web and onnxruntime-node 1.30.0 into ${folder}node_modules …\n`,
-  );
-  const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'];
-  return new Promise((resolve, reject) => {
-    const child = spawn('npm', ['install', ...flags], {
-      cwd: folder,
-      stdio: ['ignore', 2, 2],
-      shell: process.platform === 'win32',
-    });
-    child.on('error', reject);
-    child.on('close', (code) =>
-      code === 0 ? resolve() : reject(new Error(`[bench] npm install ended with ${code} in ${folder}`)),
-    );
-  });
 }
 
 async function machine(): Promise<Machine> {

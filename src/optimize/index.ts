@@ -1,4 +1,5 @@
 export { type BudgetText, DEFAULT_BUDGET, parseBudget } from './budget.ts';
+export { type CalibrationOptions, calibrationFrom } from './calibration.ts';
 export { type DataOptions, type Dataset, readData } from './data.ts';
 export { type Measure, measureArtifact } from './evaluate.ts';
 export type { MeasureJob, Measurement, MeasureProgress } from './measurement.ts';
