@@ -79,7 +79,7 @@ function tapOf(program: Program, { from, to }: Stage, layer: number): Tap {
   const product = nodes.find(
     (node): node is LinearNode => node.kind === 'linear' && !!(node as LinearNode).attributes.heads,
   );
-  if (!product || product.attributes.parts !== 3)
+  if (product?.attributes.parts !== 3)
     throw new AttenuateError(
       'CALIBRATION_LAYER',
       `[calibrate] layer ${layer} has no queries, keys and values to look at: expected all three in one product, got another mechanism. Calibrate before that step.`,
