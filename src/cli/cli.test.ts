@@ -26,7 +26,7 @@ async function attenuate(argv: string[], { signal = new AbortController().signal
   return { code, stdout, stderr };
 }
 
-const COMMANDS = ['optimize', 'inspect', 'run', 'bench'];
+const COMMANDS = ['optimize', 'inspect', 'attention', 'run', 'bench'];
 
 describe('help', () => {
   it('lists the commands, examples and exit codes', async () => {
@@ -70,7 +70,7 @@ it('tells the version of package.json', async () => {
 
 describe('wrong usage exits with 2 and one line', () => {
   it.each([
-    [['shrink'], 'expected optimize, inspect, run, bench, tune, got "shrink"'],
+    [['shrink'], 'expected optimize, inspect, attention, run, bench, tune, got "shrink"'],
     [['inspect'], 'Missing required positional argument: MODEL'],
     [['inspect', 'm', '--colour'], "Unknown option '--colour'"],
     [['inspect', 'm', 'n'], 'Unexpected argument "n"'],

@@ -21,6 +21,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./commands/inspect.ts')).inspectCommand as unknown as CliCommand,
   },
   {
+    name: 'attention',
+    description: 'Show where each head looks on your text, and which attention mechanism fits each layer',
+    load: async () => (await import('./commands/attention.ts')).attentionCommand as unknown as CliCommand,
+  },
+  {
     name: 'run',
     description: 'Embed, compare or classify texts, or fill in masks',
     load: async () => (await import('./commands/run.ts')).runCommand as unknown as CliCommand,
