@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   addDims,
+  blocksOf,
   type Dim,
   dim,
   equalDims,
@@ -63,5 +64,19 @@ describe('dim', () => {
     expect(() => evaluateDim(symbol('N'), { B: 2 })).toThrow(
       expect.objectContaining({ code: 'DIM_UNBOUND', message: expect.stringContaining('N') }),
     );
+  });
+
+  it('counts blocks that cover a symbol', () => {
+    const blocks = mulDims(blocksOf('N', 64), mulDims(symbol('B'), 3));
+    expect(formatDim(blocks)).toBe('3·B·⌈N/64⌉');
+    for (const [N, count] of [
+      [0, 0],
+      [1, 1],
+      [64, 1],
+      [65, 2],
+    ])
+      expect(evaluateDim(blocks, { B: 2, N })).toBe(6 * count);
+    expect(equalDims(blocksOf('N', 1), symbol('N'))).toBe(true);
+    expect(equalDims(blocksOf('N', 2), blocksOf('N', 3))).toBe(false);
   });
 });

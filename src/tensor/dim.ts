@@ -5,8 +5,9 @@ export type Symbol = 'B' | 'N' | 'P';
 export type Bindings = Readonly<Partial<Record<Symbol, number>>>;
 
 /**
- * A dimension: a polynomial with integer coefficients in the symbols, e.g. `B·N` or `3·N + 1`. Keys of `terms`
- * are the symbols of a product in alphabetical order (`''` for the constant).
+ * A dimension: a polynomial with integer coefficients in the symbols and in parts of them, e.g. `B·N`, `3·N + 1` or
+ * `12·⌈N/64⌉`. Keys of `terms` are the factors of a product in alphabetical order, joined by `·` (`''` for the
+ * constant).
  */
 export interface Dim {
   readonly terms: ReadonlyMap<string, number>;
@@ -21,6 +22,10 @@ const make = (terms: Map<string, number>): Dim => {
 
 export const symbol = (name: Symbol): Dim => make(new Map([[name, 1]]));
 
+/** How many blocks of `by` cover a symbol: ⌈symbol / by⌉. */
+export const blocksOf = (name: Symbol, by: number): Dim =>
+  by === 1 ? symbol(name) : make(new Map([[`⌈${name}/${by}⌉`, 1]]));
+
 export function dim(value: DimLike): Dim {
   return typeof value === 'number' ? make(new Map([['', value]])) : value;
 }
@@ -31,11 +36,13 @@ export function addDims(a: DimLike, b: DimLike): Dim {
   return make(terms);
 }
 
+const factors = (key: string): string[] => (key === '' ? [] : key.split('·'));
+
 export function mulDims(a: DimLike, b: DimLike): Dim {
   const terms = new Map<string, number>();
   for (const [ka, ca] of dim(a).terms)
     for (const [kb, cb] of dim(b).terms) {
-      const key = [...ka, ...kb].sort().join('');
+      const key = [...factors(ka), ...factors(kb)].sort().join('·');
       terms.set(key, (terms.get(key) ?? 0) + ca * cb);
     }
   return make(terms);
@@ -52,7 +59,9 @@ export function evaluateDim(value: DimLike, bindings: Bindings): number {
   let sum = 0;
   for (const [key, coefficient] of dim(value).terms) {
     let product = coefficient;
-    for (const name of key) {
+    for (const factor of factors(key)) {
+      const [, part, by] = /^⌈(.)\/(\d+)⌉$/.exec(factor) ?? [];
+      const name = part ?? factor;
       const bound = bindings[name as Symbol];
       if (bound === undefined)
         throw new AttenuateError(
@@ -60,7 +69,7 @@ export function evaluateDim(value: DimLike, bindings: Bindings): number {
           `[dim] symbol without a value: expected ${name}, got ${JSON.stringify(bindings)}. Bind ${name}.`,
           { symbol: name },
         );
-      product *= bound;
+      product *= by ? Math.ceil(bound / Number(by)) : bound;
     }
     sum += product;
   }
@@ -69,7 +78,7 @@ export function evaluateDim(value: DimLike, bindings: Bindings): number {
 
 export function formatDim(value: DimLike): string {
   const parts = [...dim(value).terms].map(([key, c]) =>
-    key === '' ? `${c}` : c === 1 ? [...key].join('·') : `${c}·${[...key].join('·')}`,
+    key === '' ? `${c}` : c === 1 ? key : `${c}·${key}`,
   );
   return parts.length ? parts.join(' + ') : '0';
 }
