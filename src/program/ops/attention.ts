@@ -84,6 +84,11 @@ export const stacked = (
  * @throws `SHAPE_MISMATCH` for sources that do not belong together
  */
 export function attention(t: Tracer, sources: AttentionSources, options: AttentionOptions): Value[] {
+  return t.emit('attention', attentionNode(sources, options));
+}
+
+/** All of an attention node but its kind: what an op of the same sources adds to. @throws `SHAPE_MISMATCH` */
+export function attentionNode(sources: AttentionSources, options: AttentionOptions) {
   const { heads, headSize, scale } = options;
   const keyHeads = options.keyHeads ?? heads;
   const keySize = options.keySize ?? headSize;
@@ -134,26 +139,21 @@ export function attention(t: Tracer, sources: AttentionSources, options: Attenti
   const lengths = sources.lengths ? indexIn(inputs, sources.lengths) : null;
   const outputs: [string, 'float32', Dim[]][] = [['o', 'float32', [B, N, dim(heads * headSize)]]];
   if (options.statistics) outputs.push(['statistics', 'float32', [dim(heads), B, N, dim(2)]]);
-  return t.emit('attention', {
-    inputs,
-    parameters,
-    outputs,
-    attributes: {
-      heads,
-      keyHeads,
-      headSize,
-      keySize,
-      scale,
-      mask: options.mask ?? null,
-      blocks: options.blocks ?? BLOCKS,
-      statistics: options.statistics ?? false,
-      queries,
-      keys,
-      values,
-      lengths,
-    } satisfies AttentionAttributes,
-    rowWise: false,
-  });
+  const attributes: AttentionAttributes = {
+    heads,
+    keyHeads,
+    headSize,
+    keySize,
+    scale,
+    mask: options.mask ?? null,
+    blocks: options.blocks ?? BLOCKS,
+    statistics: options.statistics ?? false,
+    queries,
+    keys,
+    values,
+    lengths,
+  };
+  return { inputs, parameters, outputs, attributes, rowWise: false };
 }
 
 function indexIn<T>(list: T[], item: T): number {
@@ -193,45 +193,52 @@ export const attentionOp: OpDefinition<AttentionNode> = {
       : heads * N * S;
     return B * (headSize + keySize) * pairs;
   },
-  reference({ attributes }, context) {
-    const { heads: H, keyHeads, headSize: D, keySize, scale, mask, lengths: lengthsAt } = attributes;
-    const [queries, keys, values] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
-      referenceRows(place, context),
-    );
-    const [, B, S] = context.inputs[attributes.values.input].shape;
-    const N = context.outputShapes[0][1];
-    const out = new Float64Array(B * N * H * D);
-    const statistics = new Float64Array(attributes.statistics ? H * B * N * 2 : 0);
-    const seen = new Int32Array(S);
-    const weights = new Float64Array(S);
-    for (let h = 0; h < H; h++) {
-      const g = Math.floor((h * keyHeads) / H);
-      for (let q = 0; q < N; q++) {
-        // Which keys this query may meet is the same in the whole batch, up to each sequence's length.
-        let candidates = 0;
-        for (let k = 0; k < S; k++) if (!mask || evaluateMask(mask, { h, q, k })) seen[candidates++] = k;
-        for (let b = 0; b < B; b++) {
-          const length = lengthsAt === null ? S : context.inputs[lengthsAt].data[b];
-          let count = 0;
-          let largest = -Infinity;
-          for (; count < candidates && seen[count] < length; count++) {
-            const [x, y] = [queries.at(h, b, q), keys.at(g, b, seen[count])];
-            let score = 0;
-            for (let d = 0; d < keySize; d++) score += queries.data[x + d] * keys.data[y + d];
-            weights[count] = scale * score;
-            largest = Math.max(largest, weights[count]);
-          }
-          let sum = 0;
-          for (let i = 0; i < count; i++) sum += weights[i] = Math.exp(weights[i] - largest);
-          const to = ((b * N + q) * H + h) * D;
-          for (let i = 0; i < count; i++) {
-            const v = values.at(g, b, seen[i]);
-            for (let d = 0; d < D; d++) out[to + d] += (weights[i] / sum) * values.data[v + d];
-          }
-          if (attributes.statistics) statistics.set([largest, sum], ((h * B + b) * N + q) * 2);
+  reference: ({ attributes }, context) => attentionReference(attributes, context),
+};
+
+/** Attention by its definition in float64. `modify` turns a scaled score into what softmax sees. */
+export function attentionReference(
+  attributes: AttentionAttributes,
+  context: ReferenceContext,
+  modify: (score: number, h: number, q: number, k: number) => number = (score) => score,
+): Float64Array[] {
+  const { heads: H, keyHeads, headSize: D, keySize, scale, mask, lengths: lengthsAt } = attributes;
+  const [queries, keys, values] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
+    referenceRows(place, context),
+  );
+  const [, B, S] = context.inputs[attributes.values.input].shape;
+  const N = context.outputShapes[0][1];
+  const out = new Float64Array(B * N * H * D);
+  const statistics = new Float64Array(attributes.statistics ? H * B * N * 2 : 0);
+  const seen = new Int32Array(S);
+  const weights = new Float64Array(S);
+  for (let h = 0; h < H; h++) {
+    const g = Math.floor((h * keyHeads) / H);
+    for (let q = 0; q < N; q++) {
+      // Which keys this query may meet is the same in the whole batch, up to each sequence's length.
+      let candidates = 0;
+      for (let k = 0; k < S; k++) if (!mask || evaluateMask(mask, { h, q, k })) seen[candidates++] = k;
+      for (let b = 0; b < B; b++) {
+        const length = lengthsAt === null ? S : context.inputs[lengthsAt].data[b];
+        let count = 0;
+        let largest = -Infinity;
+        for (; count < candidates && seen[count] < length; count++) {
+          const [x, y] = [queries.at(h, b, q), keys.at(g, b, seen[count])];
+          let score = 0;
+          for (let d = 0; d < keySize; d++) score += queries.data[x + d] * keys.data[y + d];
+          weights[count] = modify(scale * score, h, q, seen[count]);
+          largest = Math.max(largest, weights[count]);
         }
+        let sum = 0;
+        for (let i = 0; i < count; i++) sum += weights[i] = Math.exp(weights[i] - largest);
+        const to = ((b * N + q) * H + h) * D;
+        for (let i = 0; i < count; i++) {
+          const v = values.at(g, b, seen[i]);
+          for (let d = 0; d < D; d++) out[to + d] += (weights[i] / sum) * values.data[v + d];
+        }
+        if (attributes.statistics) statistics.set([largest, sum], ((h * B + b) * N + q) * 2);
       }
     }
-    return attributes.statistics ? [out, statistics] : [out];
-  },
-};
+  }
+  return attributes.statistics ? [out, statistics] : [out];
+}

@@ -10,13 +10,40 @@ import {
   softmaxRow,
   valueTile,
 } from './attention-tiles.ts';
-import { kernel, plus, times } from './kernel.ts';
+import { type Fields, type KernelContext, kernel, plus, times } from './kernel.ts';
+
+/** Where a block of scores stands, and which pairs it holds. */
+export interface ScoreBlock {
+  /** First score; rows are `scoreRow(blocks)` bytes apart. */
+  readonly scores: I32;
+  readonly head: I32;
+  /** First query, and how many. */
+  readonly row: I32;
+  readonly rows: I32;
+  /** First key, and how many. */
+  readonly first: I32;
+  readonly keys: I32;
+  readonly scratch: I32;
+}
+
+/** Changes each block of scores before the mask and the softmax. */
+export interface ScoreHook {
+  /** What it reads of the descriptor, behind the kernel's own fields. */
+  readonly fields: Fields;
+  /** Bytes of scratch, a multiple of 16. */
+  readonly scratchBytes: number;
+  /** Adds its functions to the module; gives the code for one block. */
+  build(
+    context: KernelContext,
+  ): (f: FunctionBuilder, at: Readonly<Record<string, Variable<'i32' | 'f32'>>>, block: ScoreBlock) => void;
+}
 
 /** What one attention kernel is generated for. */
 export interface AttentionVariant {
   readonly keySize: number;
   readonly headSize: number;
   readonly blocks: Blocks;
+  readonly hook?: ScoreHook;
 }
 
 const TILE_ROWS = 4;
@@ -51,7 +78,7 @@ const byTiles = (
  * one block exist at a time. A unit of work is one head of one sequence.
  */
 export function attentionKernel(variant: AttentionVariant) {
-  const { keySize, headSize, blocks } = variant;
+  const { keySize, headSize, blocks, hook } = variant;
   const [keyPitch, pitch] = [pad(keySize), pad(headSize)];
   const [QUERY_BLOCK, KEY_BLOCK, SCORE_ROW] = [blocks.query, blocks.key, scoreRow(blocks)];
   return kernel({
@@ -89,6 +116,7 @@ export function attentionKernel(variant: AttentionVariant) {
       headLists: 'i32',
       /** Bytes between the lists of two sequences; 0 where all share them. */
       batchLists: 'i32',
+      ...hook?.fields,
     },
     build(context, f, at, begin, end) {
       const scores = Array.from({ length: TILE_ROWS + 1 }, (_, r) =>
@@ -101,6 +129,7 @@ export function attentionKernel(variant: AttentionVariant) {
       const ragged = softmaxRow(context, blocks, false);
       const mask = maskRows(context, blocks);
       const pack = packKeys(context, keyPitch);
+      const modify = hook?.build(context);
       const locals = (...names: string[]) => Object.fromEntries(names.map((n) => [n, f.local('i32')]));
       const { unit, b, h, length, q, k, v, row, rows, i, j, entry, last, first, keys, list, x, y } = locals(
         'unit',
@@ -125,7 +154,8 @@ export function attentionKernel(variant: AttentionVariant) {
       const S = context.scratch(f);
       const stats = f.local('i32', plus(S, QUERY_BLOCK * SCORE_ROW));
       const O = f.local('i32', plus(stats, QUERY_BLOCK * 12));
-      const packed = f.local('i32', plus(O, QUERY_BLOCK * pitch * 4));
+      const hooked = f.local('i32', plus(O, QUERY_BLOCK * pitch * 4));
+      const packed = f.local('i32', plus(hooked, hook?.scratchBytes ?? 0));
       const [inverse, kept] = f.localArray('v128', 2);
 
       const blockOfKeys = () => {
@@ -141,6 +171,7 @@ export function attentionKernel(variant: AttentionVariant) {
             ),
           );
         });
+        modify?.(f, at as never, { scores: S, head: h, row, rows, first, keys, scratch: hooked });
         f.set(x, i32.load(entry, 4));
         f.if(i32.ge_s(x, i32.const(0)), () =>
           f.call(mask, S, i32.add(at.tiles, i32.mul(x, i32.const((QUERY_BLOCK * KEY_BLOCK) / 8))), rows),

@@ -45,7 +45,7 @@ export function placeMask(mask: BlockMask | (() => BlockMask), key: string, { ta
   return { starts: part('starts'), ends: part('ends'), entries: part('entries'), tiles: part('tiles') };
 }
 
-const keysOf = (node: AttentionNode, shape: (value: Value) => readonly number[]): number =>
+export const keysOf = (node: AttentionNode, shape: (value: Value) => readonly number[]): number =>
   shape(node.inputs[node.attributes.values.input])[2];
 
 export const attentionLowering: OpLowering<AttentionNode> = {
@@ -54,40 +54,45 @@ export const attentionLowering: OpLowering<AttentionNode> = {
   keys: ({ attributes }) => [keyOf(attributes)],
   scratchBytes: (node, shape) => attentionScratch(keysOf(node, shape), node.attributes),
   steps(node, lowering) {
-    const { attributes } = node;
-    const { at, shape, step } = lowering;
-    const { heads: H, keyHeads, mask, blocks } = attributes;
-    const [q, k, v] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
-      headsOf(node, place, lowering),
-    );
-    const [B, N] = shape(node.outputs[0]);
-    const S = v.rows;
-    const key = `mask:${N}:${S}:${blocks.query}:${blocks.key}:${H}:${JSON.stringify(mask)}`;
-    const size = { heads: H, queries: N, keys: S, queryBlock: blocks.query, keyBlock: blocks.key };
-    const perHead = mask !== null && usesHead(mask);
-    const fields = {
-      q: q.base,
-      qHead: q.head,
-      qBatch: q.batch,
-      k: k.base,
-      kHead: k.head,
-      kBatch: k.batch,
-      v: v.base,
-      vHead: v.head,
-      vBatch: v.batch,
-      o: at(node.outputs[0]),
-      statistics: attributes.statistics ? at(node.outputs[1]) : 0,
-      lengths: attributes.lengths === null ? 0 : at(node.inputs[attributes.lengths]),
-      scale: attributes.scale * Math.LOG2E,
-      N,
-      S,
-      B,
-      H,
-      group: H / keyHeads,
-      ...placeMask(() => buildBlockMask(mask, size), key, lowering),
-      headLists: perHead ? Math.ceil(N / blocks.query) * 4 : 0,
-      batchLists: 0,
-    };
-    return [step(keyOf(attributes), fields, B * H, 1)];
+    const fields = attentionFields(node, lowering);
+    return [lowering.step(keyOf(node.attributes), fields, fields.B * fields.H, 1)];
   },
 };
+
+/** What the kernel reads of a node: the fields of its descriptor. A unit is one of `B · H`. */
+export function attentionFields(node: AttentionNode, lowering: Lowering) {
+  const { attributes } = node;
+  const { at, shape } = lowering;
+  const { heads: H, keyHeads, mask, blocks } = attributes;
+  const [q, k, v] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
+    headsOf(node, place, lowering),
+  );
+  const [B, N] = shape(node.outputs[0]);
+  const S = v.rows;
+  const key = `mask:${N}:${S}:${blocks.query}:${blocks.key}:${H}:${JSON.stringify(mask)}`;
+  const size = { heads: H, queries: N, keys: S, queryBlock: blocks.query, keyBlock: blocks.key };
+  const perHead = mask !== null && usesHead(mask);
+  return {
+    q: q.base,
+    qHead: q.head,
+    qBatch: q.batch,
+    k: k.base,
+    kHead: k.head,
+    kBatch: k.batch,
+    v: v.base,
+    vHead: v.head,
+    vBatch: v.batch,
+    o: at(node.outputs[0]),
+    statistics: attributes.statistics ? at(node.outputs[1]) : 0,
+    lengths: attributes.lengths === null ? 0 : at(node.inputs[attributes.lengths]),
+    scale: attributes.scale * Math.LOG2E,
+    N,
+    S,
+    B,
+    H,
+    group: H / keyHeads,
+    ...placeMask(() => buildBlockMask(mask, size), key, lowering),
+    headLists: perHead ? Math.ceil(N / blocks.query) * 4 : 0,
+    batchLists: 0,
+  };
+}
