@@ -2,6 +2,7 @@ import type { ConformanceCase } from './case.ts';
 import { attentionCases } from './cases/attention.ts';
 import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
+import { linearAttentionCases } from './cases/linear-attention.ts';
 import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
 
 export { type BuiltCase, buildCase, type ConformanceCase } from './case.ts';
@@ -13,6 +14,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...embeddingCases,
   ...l2NormalizeCases,
   ...layerNormCases,
+  ...linearAttentionCases,
   ...linearCases,
   ...poolCases,
   ...quantizeRowsCases,

@@ -4,6 +4,7 @@ import { attentionOp } from './attention.ts';
 import { embeddingOp } from './embedding.ts';
 import { layerNormOp } from './layer-norm.ts';
 import { linearOp } from './linear.ts';
+import { linearAttentionOp } from './linear-attention.ts';
 import { l2NormalizeOp, softmaxOp } from './normalize.ts';
 import { poolOp } from './pool.ts';
 import { quantizeRowsOp } from './quantize-rows.ts';
@@ -17,6 +18,7 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     embeddingOp,
     l2NormalizeOp,
     layerNormOp,
+    linearAttentionOp,
     linearOp,
     poolOp,
     quantizeRowsOp,

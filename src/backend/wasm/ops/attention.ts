@@ -18,7 +18,7 @@ function variantOf(text: string): AttentionVariant {
 
 /** Address and strides of one source. */
 export function headsOf(
-  node: AttentionNode,
+  node: Pick<AttentionNode, 'inputs' | 'parameters'>,
   place: Attributes['queries'],
   { at, shape, weight }: Lowering,
 ): { base: number; head: number; batch: number; rows: number } {
