@@ -25,7 +25,7 @@ export function denseRows(
       for (let k = 0; k < n; k++) {
         let score = 0;
         for (let d = 0; d < headSize; d++) score += qkv[at(0, q) + d] * qkv[at(1, k) + d];
-        const kept = !mask || evaluateMask(mask, { h, q, k });
+        const kept = !mask || evaluateMask(mask, { h, q, k, keys: n });
         weights[k] = kept ? score / Math.sqrt(headSize) : -Infinity;
         largest = Math.max(largest, weights[k]);
       }

@@ -13,4 +13,6 @@ export type {
   Tensor,
 } from './mechanism.ts';
 export { type OptionSpec, type OptionSpecs, parseOptions } from './options.ts';
+export { type DrawOptions, drawMask, type MaskPicture } from './pattern/draw.ts';
+export * from './pattern/patterns.ts';
 export { local } from './pattern/window.ts';

@@ -3,6 +3,12 @@ import type { Mechanism } from './mechanism.ts';
 
 /** Each mechanism by kind, downloaded when a model asks for it. */
 export const ON_DEMAND: Readonly<Record<string, () => Promise<{ default: Mechanism }>>> = {
+  bigbird: () => import('./mechanisms/bigbird.ts'),
+  'block-sparse': () => import('./mechanisms/block-sparse.ts'),
+  causal: () => import('./mechanisms/causal.ts'),
   dense: () => import('./mechanisms/dense.ts'),
+  fixed: () => import('./mechanisms/fixed.ts'),
   local: () => import('./mechanisms/local.ts'),
+  longformer: () => import('./mechanisms/longformer.ts'),
+  masked: () => import('./mechanisms/masked.ts'),
 };

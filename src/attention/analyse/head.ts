@@ -78,7 +78,7 @@ export class HeadStatistics {
         sum.span += spanOf(weights, q, n, 0.9);
         sum.sparse += keysFor(weights, 0.9) / n;
         this.patterns.forEach(({ mask }, p) => {
-          for (let k = 0; k < n; k++) if (evaluateMask(mask, { h, q, k })) sum.kept[p] += weights[k];
+          for (let k = 0; k < n; k++) if (evaluateMask(mask, { h, q, k, keys: n })) sum.kept[p] += weights[k];
         });
         // One key a row, walking through the sequence, is a fair draw of pairs.
         sum.norms.push(sumNorm(queries.data, keys.data, h, q, (q * 7 + sum.rows) % n, n, D));

@@ -86,6 +86,7 @@ function blocksOfHead(mask: MaskExpression, size: BlockMaskSize, head: number, t
     if (q0 >= q1 || k0 >= k1) return;
     const kind = classify(mask, {
       head,
+      keys,
       query: { low: q0 * queryBlock, high: Math.min(q1 * queryBlock, queries) - 1 },
       key: { low: k0 * keyBlock, high: Math.min(k1 * keyBlock, keys) - 1 },
     });
@@ -125,7 +126,7 @@ function tileOf(
   let kept = 0;
   for (let q = 0; q < rows; q++)
     for (let k = 0; k < columns; k++)
-      if (evaluateMask(mask, { h, q: q0 + q, k: k0 + k })) {
+      if (evaluateMask(mask, { h, q: q0 + q, k: k0 + k, keys: size.keys })) {
         const bit = q * size.keyBlock + k;
         words[bit >> 5] |= 1 << (bit & 31);
         kept++;

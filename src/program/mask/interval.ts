@@ -1,4 +1,4 @@
-import type { IntegerExpression, MaskExpression } from './expression.ts';
+import { hashPair, type IntegerExpression, type MaskExpression } from './expression.ts';
 
 /** Smallest and largest value, both included. */
 export interface Interval {
@@ -11,10 +11,12 @@ export interface PairRanges {
   readonly query: Interval;
   readonly key: Interval;
   readonly head: number;
+  readonly keys?: number;
 }
 
 export type BlockClass = 'full' | 'empty' | 'partial';
 
+const HASHES: Interval = { low: 0, high: 2 ** 31 - 1 };
 const UNKNOWN: Interval = { low: -Infinity, high: Infinity };
 
 /** Whole numbers beyond this are not exact, and nothing is concluded from them. */
@@ -33,8 +35,12 @@ export function rangeOf(e: IntegerExpression, ranges: PairRanges): Interval {
       return ranges.key;
     case 'head':
       return hull(ranges.head);
+    case 'keys':
+      return hull(ranges.keys ?? 0);
     case 'constant':
       return hull(e.value);
+    case 'lookup':
+      return among(e.table, rangeOf(e.a, ranges));
   }
   const a = rangeOf(e.a, ranges);
   const b = rangeOf(e.b, ranges);
@@ -50,7 +56,20 @@ export function rangeOf(e: IntegerExpression, ranges: PairRanges): Interval {
       return quotient(a, b);
     case 'mod':
       return remainder(a, b);
+    case 'hash':
+      return a.low === a.high && b.low === b.high ? hull(hashPair(a.low, b.low)) : HASHES;
   }
+}
+
+/** Bounds on the entries of a table that an index may hit, and −1 where it may miss. */
+function among(table: readonly number[], { low, high }: Interval): Interval {
+  const outside = low < 0 || high >= table.length;
+  let [least, most] = outside ? [-1, -1] : [Infinity, -Infinity];
+  for (let i = Math.max(0, low); i <= Math.min(high, table.length - 1); i++) {
+    least = Math.min(least, table[i]);
+    most = Math.max(most, table[i]);
+  }
+  return { low: least, high: most };
 }
 
 function quotient(a: Interval, b: Interval): Interval {

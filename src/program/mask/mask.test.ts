@@ -10,11 +10,14 @@ import {
   evaluateInteger,
   evaluateMask,
   ge,
+  hash,
   head,
   type IntegerExpression,
   isRelative,
   key,
+  keys,
   le,
+  lookup,
   type MaskExpression,
   mod,
   mul,
@@ -30,11 +33,14 @@ import { classify, rangeOf } from './interval.ts';
 const { integer } = fc.letrec<{ integer: IntegerExpression }>((tie) => ({
   integer: fc.oneof(
     { maxDepth: 3, withCrossShrink: true },
-    fc.constantFrom<IntegerExpression>(query, key, head, sub(key, query)),
+    fc.constantFrom<IntegerExpression>(query, key, head, keys, sub(key, query)),
     fc.integer({ min: -40, max: 80 }).map(constant),
     fc
-      .tuple(fc.constantFrom(add, sub, mul, mod, div), tie('integer'), tie('integer'))
+      .tuple(fc.constantFrom(add, sub, mul, mod, div, hash), tie('integer'), tie('integer'))
       .map(([f, a, b]) => f(a, b)),
+    fc
+      .tuple(fc.array(fc.integer({ min: -9, max: 9 }), { maxLength: 70 }), tie('integer'))
+      .map(([table, a]) => lookup(table, a)),
   ),
 }));
 const { mask } = fc.letrec<{ mask: MaskExpression }>((tie) => ({
@@ -65,7 +71,7 @@ function expectSame(e: MaskExpression, size: BlockMaskSize): BlockMask {
         let [any, all] = [false, true];
         for (let q = 0; q < size.queryBlock; q++)
           for (let k = 0; k < size.keyBlock; k++) {
-            const at = { h, q: qb * size.queryBlock + q, k: kb * size.keyBlock + k };
+            const at = { h, q: qb * size.queryBlock + q, k: kb * size.keyBlock + k, keys: size.keys };
             const inside = at.q < size.queries && at.k < size.keys;
             const wanted = inside && evaluateMask(e, at);
             any ||= wanted;
@@ -96,12 +102,12 @@ describe('interval arithmetic', () => {
     const span = fc.tuple(fc.nat(60), fc.nat(12)).map(([low, n]) => ({ low, high: low + n }));
     fc.assert(
       fc.property(integer, mask, span, span, fc.nat(3), (e, m, q, k, h) => {
-        const ranges = { query: q, key: k, head: h };
+        const ranges = { query: q, key: k, head: h, keys: 70 };
         const { low, high } = rangeOf(e, ranges);
         const kind = classify(m, ranges);
         for (let qi = q.low; qi <= q.high; qi++)
           for (let ki = k.low; ki <= k.high; ki++) {
-            const at = { h, q: qi, k: ki };
+            const at = { h, q: qi, k: ki, keys: 70 };
             const value = evaluateInteger(e, at);
             if (value < low || value > high) throw new Error(`${value} outside [${low}, ${high}]`);
             const kept = evaluateMask(m, at);
@@ -222,6 +228,8 @@ describe('expressions', () => {
     { op: 'le', a: { op: 'constant', value: 2 ** 60 }, b: { op: 'key' } },
     { op: 'le', a: le(key, query), b: key },
     { op: 'and', a: key, b: key },
+    { op: 'le', a: { op: 'lookup', table: [0.5], a: key }, b: key },
+    { op: 'le', a: { op: 'lookup', table: 'no', a: key }, b: key },
     { op: 'toString', a: key, b: key },
   ])('rejects %j', (json) => {
     expect(() => validateMask(json)).toThrow(expect.objectContaining({ code: 'MASK_INVALID' }));
@@ -235,5 +243,8 @@ describe('expressions', () => {
     let wide: MaskExpression = le(key, query);
     for (let i = 0; i < 8; i++) wide = and(wide, wide);
     expect(() => validateMask(wide)).toThrow('[mask] expression too large');
+    const table = lookup(new Array(40_000).fill(1), key);
+    expect(validateMask(le(table, key))).toEqual(le(table, key));
+    expect(() => validateMask(le(table, table))).toThrow('[mask] bad table');
   });
 });

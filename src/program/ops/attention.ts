@@ -217,7 +217,8 @@ export function attentionReference(
     for (let q = 0; q < N; q++) {
       // Which keys this query may meet is the same in the whole batch, up to each sequence's length.
       let candidates = 0;
-      for (let k = 0; k < S; k++) if (!mask || evaluateMask(mask, { h, q, k })) seen[candidates++] = k;
+      for (let k = 0; k < S; k++)
+        if (!mask || evaluateMask(mask, { h, q, k, keys: S })) seen[candidates++] = k;
       for (let b = 0; b < B; b++) {
         const length = lengthsAt === null ? S : context.inputs[lengthsAt].data[b];
         let count = 0;
