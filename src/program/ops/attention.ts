@@ -196,50 +196,76 @@ export const attentionOp: OpDefinition<AttentionNode> = {
   reference: ({ attributes }, context) => attentionReference(attributes, context),
 };
 
-/** Attention by its definition in float64. `modify` turns a scaled score into what softmax sees. */
-export function attentionReference(
-  attributes: AttentionAttributes,
-  context: ReferenceContext,
-  modify: (score: number, h: number, q: number, k: number) => number = (score) => score,
-): Float64Array[] {
-  const { heads: H, keyHeads, headSize: D, keySize, scale, mask, lengths: lengthsAt } = attributes;
-  const [queries, keys, values] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
-    referenceRows(place, context),
-  );
-  const [, B, S] = context.inputs[attributes.values.input].shape;
-  const N = context.outputShapes[0][1];
-  const out = new Float64Array(B * N * H * D);
-  const statistics = new Float64Array(attributes.statistics ? H * B * N * 2 : 0);
-  const seen = new Int32Array(S);
-  const weights = new Float64Array(S);
+/** One row of queries: its head, its keys' head, its sequence, and the keys that it meets, in ascending order. */
+export interface ReferenceRow {
+  readonly h: number;
+  readonly g: number;
+  readonly b: number;
+  readonly q: number;
+  /** The first `count` are this row's. */
+  readonly keys: Int32Array;
+  readonly count: number;
+  /** Where the row begins in `[B, N, H·D]`. */
+  readonly to: number;
+}
+
+/** Every row of an op over pairs, for its reference. */
+export function eachReferenceRow(
+  { heads: H, keyHeads, headSize: D, mask, lengths: lengthsAt, values }: AttentionAttributes,
+  { inputs, outputShapes }: ReferenceContext,
+  visit: (row: ReferenceRow) => void,
+): void {
+  const [, B, S] = inputs[values.input].shape;
+  const N = outputShapes[0][1];
+  const keys = new Int32Array(S);
   for (let h = 0; h < H; h++) {
     const g = Math.floor((h * keyHeads) / H);
     for (let q = 0; q < N; q++) {
       // Which keys this query may meet is the same in the whole batch, up to each sequence's length.
       let candidates = 0;
       for (let k = 0; k < S; k++)
-        if (!mask || evaluateMask(mask, { h, q, k, keys: S })) seen[candidates++] = k;
+        if (!mask || evaluateMask(mask, { h, q, k, keys: S })) keys[candidates++] = k;
       for (let b = 0; b < B; b++) {
-        const length = lengthsAt === null ? S : context.inputs[lengthsAt].data[b];
+        const length = lengthsAt === null ? S : inputs[lengthsAt].data[b];
         let count = 0;
-        let largest = -Infinity;
-        for (; count < candidates && seen[count] < length; count++) {
-          const [x, y] = [queries.at(h, b, q), keys.at(g, b, seen[count])];
-          let score = 0;
-          for (let d = 0; d < keySize; d++) score += queries.data[x + d] * keys.data[y + d];
-          weights[count] = modify(scale * score, h, q, seen[count]);
-          largest = Math.max(largest, weights[count]);
-        }
-        let sum = 0;
-        for (let i = 0; i < count; i++) sum += weights[i] = Math.exp(weights[i] - largest);
-        const to = ((b * N + q) * H + h) * D;
-        for (let i = 0; i < count; i++) {
-          const v = values.at(g, b, seen[i]);
-          for (let d = 0; d < D; d++) out[to + d] += (weights[i] / sum) * values.data[v + d];
-        }
-        if (attributes.statistics) statistics.set([largest, sum], ((h * B + b) * N + q) * 2);
+        while (count < candidates && keys[count] < length) count++;
+        visit({ h, g, b, q, keys, count, to: ((b * N + q) * H + h) * D });
       }
     }
   }
+}
+
+/** Attention by its definition in float64. `modify` turns a scaled score into what softmax sees. */
+export function attentionReference(
+  attributes: AttentionAttributes,
+  context: ReferenceContext,
+  modify: (score: number, h: number, q: number, k: number) => number = (score) => score,
+): Float64Array[] {
+  const { heads: H, headSize: D, keySize, scale } = attributes;
+  const [queries, keys, values] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
+    referenceRows(place, context),
+  );
+  const [B, N] = context.outputShapes[0];
+  const out = new Float64Array(B * N * H * D);
+  const statistics = new Float64Array(attributes.statistics ? H * B * N * 2 : 0);
+  const weights = new Float64Array(values.rows);
+  eachReferenceRow(attributes, context, ({ h, g, b, q, keys: seen, count, to }) => {
+    const x = queries.at(h, b, q);
+    let largest = -Infinity;
+    for (let i = 0; i < count; i++) {
+      const y = keys.at(g, b, seen[i]);
+      let score = 0;
+      for (let d = 0; d < keySize; d++) score += queries.data[x + d] * keys.data[y + d];
+      weights[i] = modify(scale * score, h, q, seen[i]);
+      largest = Math.max(largest, weights[i]);
+    }
+    let sum = 0;
+    for (let i = 0; i < count; i++) sum += weights[i] = Math.exp(weights[i] - largest);
+    for (let i = 0; i < count; i++) {
+      const v = values.at(g, b, seen[i]);
+      for (let d = 0; d < D; d++) out[to + d] += (weights[i] / sum) * values.data[v + d];
+    }
+    if (attributes.statistics) statistics.set([largest, sum], ((h * B + b) * N + q) * 2);
+  });
   return attributes.statistics ? [out, statistics] : [out];
 }

@@ -48,30 +48,66 @@ export interface AttentionVariant {
 
 const TILE_ROWS = 4;
 /** Below every score: the running maximum before the first key. */
-const NO_KEY = -1e30;
+export const NO_KEY = -1e30;
 
 /** Bytes of scratch that one thread needs: scores, three row statistics, the output block, the packed keys. */
 export const attentionScratch = (S: number, { keySize, headSize, blocks }: AttentionVariant): number =>
   blocks.query * (scoreRow(blocks) + 12 + pad(headSize) * 4) + ((S + KEYS - 1) & -KEYS) * pad(keySize) * 4;
 
-const pad = (size: number): number => (size + 7) & ~7;
+export const pad = (size: number): number => (size + 7) & ~7;
 
-const byTiles = (
+/** Calls `body` for each tile of at most `most` rows, with how many it has. */
+export const byTiles = (
   f: FunctionBuilder,
   rows: I32,
   index: Variable<'i32'>,
   body: (rows: number) => void,
+  most = TILE_ROWS,
 ): void => {
   f.set(index, i32.const(0));
   f.while(
-    () => i32.le_s(plus(index, TILE_ROWS), rows),
+    () => i32.le_s(plus(index, most), rows),
     () => {
-      body(TILE_ROWS);
-      f.increment(index, TILE_ROWS);
+      body(most);
+      f.increment(index, most);
     },
   );
-  for (let r = 1; r < TILE_ROWS; r++) f.if(i32.eq(i32.sub(rows, index), i32.const(r)), () => body(r));
+  for (let r = 1; r < most; r++) f.if(i32.eq(i32.sub(rows, index), i32.const(r)), () => body(r));
 };
+
+/** What a kernel over the pairs of a BlockMask reads. */
+export const PAIR_FIELDS = {
+  /** Address of the first head of the first sequence, then the bytes from a head and from a sequence to the next. */
+  q: 'i32',
+  qHead: 'i32',
+  qBatch: 'i32',
+  k: 'i32',
+  kHead: 'i32',
+  kBatch: 'i32',
+  v: 'i32',
+  vHead: 'i32',
+  vBatch: 'i32',
+  o: 'i32',
+  /** Lengths of the sequences; 0 where every key is there. */
+  lengths: 'i32',
+  /** Times log₂ e. */
+  scale: 'f32',
+  /** Queries and keys of a sequence. */
+  N: 'i32',
+  S: 'i32',
+  B: 'i32',
+  H: 'i32',
+  /** Query heads that share a key head. */
+  group: 'i32',
+  starts: 'i32',
+  ends: 'i32',
+  entries: 'i32',
+  tiles: 'i32',
+  /** Bytes between the lists of two heads; 0 where all share one. */
+  headLists: 'i32',
+  /** Bytes between the lists of two sequences; 0 where all share them. */
+  batchLists: 'i32',
+} as const;
 
 /**
  * Fused attention over a BlockMask (FlashAttention, Dao et al. 2022, algorithm 1, on a list of blocks): the scores of
@@ -84,38 +120,9 @@ export function attentionKernel(variant: AttentionVariant) {
   return kernel({
     name: `attention_${keySize}_${headSize}`,
     fields: {
-      /** Address of the first head of the first sequence, then the bytes from a head and from a sequence to the next. */
-      q: 'i32',
-      qHead: 'i32',
-      qBatch: 'i32',
-      k: 'i32',
-      kHead: 'i32',
-      kBatch: 'i32',
-      v: 'i32',
-      vHead: 'i32',
-      vBatch: 'i32',
-      o: 'i32',
+      ...PAIR_FIELDS,
       /** Largest score and sum of each row, where they are asked for; else 0. */
       statistics: 'i32',
-      /** Lengths of the sequences; 0 where every key is there. */
-      lengths: 'i32',
-      /** Times log₂ e. */
-      scale: 'f32',
-      /** Queries and keys of a sequence. */
-      N: 'i32',
-      S: 'i32',
-      B: 'i32',
-      H: 'i32',
-      /** Query heads that share a key head. */
-      group: 'i32',
-      starts: 'i32',
-      ends: 'i32',
-      entries: 'i32',
-      tiles: 'i32',
-      /** Bytes between the lists of two heads; 0 where all share one. */
-      headLists: 'i32',
-      /** Bytes between the lists of two sequences; 0 where all share them. */
-      batchLists: 'i32',
       ...hook?.fields,
     },
     build(context, f, at, begin, end) {
