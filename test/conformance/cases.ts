@@ -4,6 +4,7 @@ import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
 import { linearAttentionCases } from './cases/linear-attention.ts';
 import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
+import { scoredAttentionCases } from './cases/scored-attention.ts';
 
 export { type BuiltCase, buildCase, type ConformanceCase } from './case.ts';
 
@@ -18,6 +19,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...linearCases,
   ...poolCases,
   ...quantizeRowsCases,
+  ...scoredAttentionCases,
   ...selectRowsCases,
   ...softmaxCases,
 ];

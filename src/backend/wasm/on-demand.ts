@@ -3,4 +3,5 @@ import type { OpLowering } from './lowering.ts';
 /** Lowerings of the ops that few models use: a page downloads one when a model asks for it. */
 export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
+  scoredAttention: async () => (await import('./ops/scored-attention.ts')).scoredAttentionLowering,
 };

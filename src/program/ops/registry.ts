@@ -8,6 +8,7 @@ import { linearAttentionOp } from './linear-attention.ts';
 import { l2NormalizeOp, softmaxOp } from './normalize.ts';
 import { poolOp } from './pool.ts';
 import { quantizeRowsOp } from './quantize-rows.ts';
+import { scoredAttentionOp } from './scored-attention.ts';
 import { selectRowsOp } from './select-rows.ts';
 
 /** Every op kind. The runtime never imports this: op functions alone are enough to trace and to run. */
@@ -22,6 +23,7 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     linearOp,
     poolOp,
     quantizeRowsOp,
+    scoredAttentionOp,
     selectRowsOp,
     softmaxOp,
   ].map((op) => [op.kind, op as unknown as OpDefinition]),

@@ -1,17 +1,19 @@
 import { type BlockMask, buildBlockMask } from '../../../program/mask/block-mask.ts';
 import { usesHead } from '../../../program/mask/expression.ts';
 import type { AttentionNode } from '../../../program/ops/attention.ts';
-import type { Value } from '../../../program/program.ts';
+import type { Node, Value } from '../../../program/program.ts';
 import { type AttentionVariant, attentionKernel, attentionScratch } from '../kernels/attention.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import type { Lowering, OpLowering } from '../lowering.ts';
 
 type Attributes = AttentionNode['attributes'];
+/** A node of any op with attention's sources. */
+export type AttentionLike = Node<string, Attributes>;
 
 const keyOf = ({ keySize, headSize, blocks }: Attributes): string =>
   `attention:${keySize}:${headSize}:${blocks.query}:${blocks.key}`;
 
-function variantOf(text: string): AttentionVariant {
+export function variantOf(text: string): AttentionVariant {
   const [keySize, headSize, query, key] = text.split(':').map(Number);
   return { keySize, headSize, blocks: { query, key } };
 }
@@ -45,7 +47,7 @@ export function placeMask(mask: BlockMask | (() => BlockMask), key: string, { ta
   return { starts: part('starts'), ends: part('ends'), entries: part('entries'), tiles: part('tiles') };
 }
 
-export const keysOf = (node: AttentionNode, shape: (value: Value) => readonly number[]): number =>
+export const keysOf = (node: AttentionLike, shape: (value: Value) => readonly number[]): number =>
   shape(node.inputs[node.attributes.values.input])[2];
 
 export const attentionLowering: OpLowering<AttentionNode> = {
@@ -60,7 +62,7 @@ export const attentionLowering: OpLowering<AttentionNode> = {
 };
 
 /** What the kernel reads of a node: the fields of its descriptor. A unit is one of `B · H`. */
-export function attentionFields(node: AttentionNode, lowering: Lowering) {
+export function attentionFields(node: AttentionLike, lowering: Lowering) {
   const { attributes } = node;
   const { at, shape } = lowering;
   const { heads: H, keyHeads, mask, blocks } = attributes;
