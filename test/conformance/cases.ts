@@ -3,8 +3,10 @@ import { attentionCases } from './cases/attention.ts';
 import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
 import { linearAttentionCases } from './cases/linear-attention.ts';
+import { projectRowsCases } from './cases/project-rows.ts';
 import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
 import { scoredAttentionCases } from './cases/scored-attention.ts';
+import { storedAttentionCases } from './cases/stored-attention.ts';
 
 export { type BuiltCase, buildCase, type ConformanceCase } from './case.ts';
 
@@ -18,8 +20,10 @@ export const CASES: readonly ConformanceCase[] = [
   ...linearAttentionCases,
   ...linearCases,
   ...poolCases,
+  ...projectRowsCases,
   ...quantizeRowsCases,
   ...scoredAttentionCases,
   ...selectRowsCases,
   ...softmaxCases,
+  ...storedAttentionCases,
 ];

@@ -3,5 +3,7 @@ import type { OpLowering } from './lowering.ts';
 /** Lowerings of the ops that few models use: a page downloads one when a model asks for it. */
 export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
+  projectRows: async () => (await import('./ops/project-rows.ts')).projectRowsLowering,
   scoredAttention: async () => (await import('./ops/scored-attention.ts')).scoredAttentionLowering,
+  storedAttention: async () => (await import('./ops/stored-attention.ts')).storedAttentionLowering,
 };

@@ -7,9 +7,11 @@ import { linearOp } from './linear.ts';
 import { linearAttentionOp } from './linear-attention.ts';
 import { l2NormalizeOp, softmaxOp } from './normalize.ts';
 import { poolOp } from './pool.ts';
+import { projectRowsOp } from './project-rows.ts';
 import { quantizeRowsOp } from './quantize-rows.ts';
 import { scoredAttentionOp } from './scored-attention.ts';
 import { selectRowsOp } from './select-rows.ts';
+import { storedAttentionOp } from './stored-attention.ts';
 
 /** Every op kind. The runtime never imports this: op functions alone are enough to trace and to run. */
 export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
@@ -22,9 +24,11 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     linearAttentionOp,
     linearOp,
     poolOp,
+    projectRowsOp,
     quantizeRowsOp,
     scoredAttentionOp,
     selectRowsOp,
     softmaxOp,
+    storedAttentionOp,
   ].map((op) => [op.kind, op as unknown as OpDefinition]),
 );
