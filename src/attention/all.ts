@@ -8,6 +8,7 @@ import fixed from './mechanisms/fixed.ts';
 import local from './mechanisms/local.ts';
 import longformer from './mechanisms/longformer.ts';
 import masked from './mechanisms/masked.ts';
+import strided from './mechanisms/strided.ts';
 
 /** Every mechanism. A page never downloads this. */
 export const MECHANISMS: readonly Mechanism[] = [
@@ -19,4 +20,5 @@ export const MECHANISMS: readonly Mechanism[] = [
   local,
   longformer,
   masked,
+  strided,
 ];

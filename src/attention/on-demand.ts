@@ -11,4 +11,5 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<{ default: Mechani
   local: () => import('./mechanisms/local.ts'),
   longformer: () => import('./mechanisms/longformer.ts'),
   masked: () => import('./mechanisms/masked.ts'),
+  strided: () => import('./mechanisms/strided.ts'),
 };

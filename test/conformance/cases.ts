@@ -4,6 +4,7 @@ import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
 import { linearAttentionCases } from './cases/linear-attention.ts';
 import { projectRowsCases } from './cases/project-rows.ts';
+import { mergeAttentionCases, residueCases } from './cases/residue.ts';
 import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
 import { scoredAttentionCases } from './cases/scored-attention.ts';
 import { storedAttentionCases } from './cases/stored-attention.ts';
@@ -19,10 +20,12 @@ export const CASES: readonly ConformanceCase[] = [
   ...layerNormCases,
   ...linearAttentionCases,
   ...linearCases,
+  ...mergeAttentionCases,
   ...poolCases,
   ...projectRowsCases,
   ...quantizeRowsCases,
   ...scoredAttentionCases,
+  ...residueCases,
   ...selectRowsCases,
   ...softmaxCases,
   ...storedAttentionCases,

@@ -172,18 +172,20 @@ export class WasmEngine {
     return this.program.outputs.map((value) => this.read(plan, value));
   }
 
-  /** Copies a value out of the arena; codes come as floats. */
+  /** Copies a value out of the arena; whole numbers and codes come as floats. */
   private read(plan: Plan, { id, dtype }: Value): Float32Array {
     const { offset, shape } = plan.layout.placements.get(id)!;
     const { dot } = this.options.features;
     const View =
-      dtype !== 'quantized'
+      dtype === 'float32'
         ? Float32Array
-        : dot === 'i16'
-          ? Int16Array
-          : dot === 's8'
-            ? Int8Array
-            : Uint8Array;
+        : dtype === 'int32'
+          ? Int32Array
+          : dot === 'i16'
+            ? Int16Array
+            : dot === 's8'
+              ? Int8Array
+              : Uint8Array;
     return Float32Array.from(new View(this.buffer() as ArrayBuffer, plan.base + offset, elements(shape)));
   }
 

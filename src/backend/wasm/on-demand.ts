@@ -2,6 +2,9 @@ import type { OpLowering } from './lowering.ts';
 
 /** Lowerings of the ops that few models use: a page downloads one when a model asks for it. */
 export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
+  groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,
+  mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
+  ungroupByResidue: async () => (await import('./ops/residue.ts')).ungroupByResidueLowering,
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
   projectRows: async () => (await import('./ops/project-rows.ts')).projectRowsLowering,
   scoredAttention: async () => (await import('./ops/scored-attention.ts')).scoredAttentionLowering,

@@ -5,10 +5,12 @@ import { embeddingOp } from './embedding.ts';
 import { layerNormOp } from './layer-norm.ts';
 import { linearOp } from './linear.ts';
 import { linearAttentionOp } from './linear-attention.ts';
+import { mergeAttentionOp } from './merge-attention.ts';
 import { l2NormalizeOp, softmaxOp } from './normalize.ts';
 import { poolOp } from './pool.ts';
 import { projectRowsOp } from './project-rows.ts';
 import { quantizeRowsOp } from './quantize-rows.ts';
+import { groupByResidueOp, ungroupByResidueOp } from './residue.ts';
 import { scoredAttentionOp } from './scored-attention.ts';
 import { selectRowsOp } from './select-rows.ts';
 import { storedAttentionOp } from './stored-attention.ts';
@@ -23,6 +25,9 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     layerNormOp,
     linearAttentionOp,
     linearOp,
+    groupByResidueOp,
+    mergeAttentionOp,
+    ungroupByResidueOp,
     poolOp,
     projectRowsOp,
     quantizeRowsOp,
