@@ -3,11 +3,16 @@ import type { Mechanism } from './mechanism.ts';
 import bigbird from './mechanisms/bigbird.ts';
 import blockSparse from './mechanisms/block-sparse.ts';
 import causal from './mechanisms/causal.ts';
+import cosformer from './mechanisms/cosformer.ts';
 import dense from './mechanisms/dense.ts';
+import fastWeights from './mechanisms/fast-weights.ts';
 import fixed from './mechanisms/fixed.ts';
+import hedgehog from './mechanisms/hedgehog.ts';
 import local from './mechanisms/local.ts';
 import longformer from './mechanisms/longformer.ts';
 import masked from './mechanisms/masked.ts';
+import performer from './mechanisms/performer.ts';
+import reluLinear from './mechanisms/relu-linear.ts';
 import strided from './mechanisms/strided.ts';
 
 /** Every mechanism. A page never downloads this. */
@@ -15,10 +20,15 @@ export const MECHANISMS: readonly Mechanism[] = [
   bigbird,
   blockSparse,
   causal,
+  cosformer,
   dense,
+  fastWeights,
   fixed,
+  hedgehog,
   local,
   longformer,
   masked,
+  performer,
+  reluLinear,
   strided,
 ];

@@ -1,5 +1,6 @@
 import type { ConformanceCase } from './case.ts';
 import { attentionCases } from './cases/attention.ts';
+import { fastWeightsCases } from './cases/fast-weights.ts';
 import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
 import { linearAttentionCases } from './cases/linear-attention.ts';
@@ -16,6 +17,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...activationCases,
   ...attentionCases,
   ...embeddingCases,
+  ...fastWeightsCases,
   ...l2NormalizeCases,
   ...layerNormCases,
   ...linearAttentionCases,

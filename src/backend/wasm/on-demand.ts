@@ -5,6 +5,7 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,
   mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
   ungroupByResidue: async () => (await import('./ops/residue.ts')).ungroupByResidueLowering,
+  fastWeights: async () => (await import('./ops/fast-weights.ts')).fastWeightsLowering,
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
   projectRows: async () => (await import('./ops/project-rows.ts')).projectRowsLowering,
   scoredAttention: async () => (await import('./ops/scored-attention.ts')).scoredAttentionLowering,

@@ -2,6 +2,7 @@ import type { OpDefinition } from '../op.ts';
 import { activationOp } from './activation.ts';
 import { attentionOp } from './attention.ts';
 import { embeddingOp } from './embedding.ts';
+import { fastWeightsOp } from './fast-weights.ts';
 import { layerNormOp } from './layer-norm.ts';
 import { linearOp } from './linear.ts';
 import { linearAttentionOp } from './linear-attention.ts';
@@ -21,6 +22,7 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     activationOp,
     attentionOp,
     embeddingOp,
+    fastWeightsOp,
     l2NormalizeOp,
     layerNormOp,
     linearAttentionOp,
