@@ -1,11 +1,8 @@
 import { cosformerAngle } from '../../../program/ops/feature-maps.ts';
 import type { LinearAttentionNode } from '../../../program/ops/linear-attention.ts';
 import type { Kernel } from '../kernels/kernel.ts';
-import {
-  type LinearAttentionVariant,
-  linearAttentionKernel,
-  linearAttentionScratch,
-} from '../kernels/linear-attention.ts';
+import { linearAttentionKernel } from '../kernels/linear-attention.ts';
+import { type LinearAttentionVariant, linearAttentionScratch } from '../kernels/linear-attention-block.ts';
 import type { OpLowering } from '../lowering.ts';
 import { headsOf } from './attention.ts';
 
