@@ -5,6 +5,7 @@ import blockSparse from './mechanisms/block-sparse.ts';
 import causal from './mechanisms/causal.ts';
 import cosformer from './mechanisms/cosformer.ts';
 import dense from './mechanisms/dense.ts';
+import dynamic from './mechanisms/dynamic.ts';
 import fastWeights from './mechanisms/fast-weights.ts';
 import fixed from './mechanisms/fixed.ts';
 import hedgehog from './mechanisms/hedgehog.ts';
@@ -22,6 +23,7 @@ export const MECHANISMS: readonly Mechanism[] = [
   causal,
   cosformer,
   dense,
+  dynamic,
   fastWeights,
   fixed,
   hedgehog,

@@ -8,6 +8,7 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<{ default: Mechani
   causal: () => import('./mechanisms/causal.ts'),
   cosformer: () => import('./mechanisms/cosformer.ts'),
   dense: () => import('./mechanisms/dense.ts'),
+  dynamic: () => import('./mechanisms/dynamic.ts'),
   'fast-weights': () => import('./mechanisms/fast-weights.ts'),
   fixed: () => import('./mechanisms/fixed.ts'),
   hedgehog: () => import('./mechanisms/hedgehog.ts'),

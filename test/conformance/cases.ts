@@ -1,5 +1,6 @@
 import type { ConformanceCase } from './case.ts';
 import { attentionCases } from './cases/attention.ts';
+import { dynamicAttentionCases } from './cases/dynamic-attention.ts';
 import { fastWeightsCases } from './cases/fast-weights.ts';
 import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
@@ -16,6 +17,7 @@ export { type BuiltCase, buildCase, type ConformanceCase } from './case.ts';
 export const CASES: readonly ConformanceCase[] = [
   ...activationCases,
   ...attentionCases,
+  ...dynamicAttentionCases,
   ...embeddingCases,
   ...fastWeightsCases,
   ...l2NormalizeCases,

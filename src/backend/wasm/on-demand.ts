@@ -2,6 +2,8 @@ import type { OpLowering } from './lowering.ts';
 
 /** Lowerings of the ops that few models use: a page downloads one when a model asks for it. */
 export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
+  dynamicAttention: async () => (await import('./ops/dynamic-attention.ts')).dynamicAttentionLowering,
+  selectBlocks: async () => (await import('./ops/dynamic-attention.ts')).selectBlocksLowering,
   groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,
   mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
   ungroupByResidue: async () => (await import('./ops/residue.ts')).ungroupByResidueLowering,

@@ -235,11 +235,15 @@ export function eachReferenceRow(
   }
 }
 
-/** Attention by its definition in float64. `modify` turns a scaled score into what softmax sees. */
+/**
+ * Attention by its definition in float64. `modify` turns a scaled score into what softmax sees; `keeps` says which
+ * keys a row keeps, beside what the mask says.
+ */
 export function attentionReference(
   attributes: AttentionAttributes,
   context: ReferenceContext,
   modify: (score: number, h: number, q: number, k: number) => number = (score) => score,
+  keeps?: (row: ReferenceRow, k: number) => boolean,
 ): Float64Array[] {
   const { heads: H, headSize: D, keySize, scale } = attributes;
   const [queries, keys, values] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
@@ -249,7 +253,11 @@ export function attentionReference(
   const out = new Float64Array(B * N * H * D);
   const statistics = new Float64Array(attributes.statistics ? H * B * N * 2 : 0);
   const weights = new Float64Array(values.rows);
-  eachReferenceRow(attributes, context, ({ h, g, b, q, keys: seen, count, to }) => {
+  eachReferenceRow(attributes, context, (row) => {
+    const { h, g, b, q, to } = row;
+    const all = row.keys.subarray(0, row.count);
+    const seen = keeps ? all.filter((k) => keeps(row, k)) : all;
+    const count = seen.length;
     const x = queries.at(h, b, q);
     let largest = -Infinity;
     for (let i = 0; i < count; i++) {

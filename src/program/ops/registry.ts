@@ -1,6 +1,7 @@
 import type { OpDefinition } from '../op.ts';
 import { activationOp } from './activation.ts';
 import { attentionOp } from './attention.ts';
+import { dynamicAttentionOp } from './dynamic-attention.ts';
 import { embeddingOp } from './embedding.ts';
 import { fastWeightsOp } from './fast-weights.ts';
 import { layerNormOp } from './layer-norm.ts';
@@ -13,6 +14,7 @@ import { projectRowsOp } from './project-rows.ts';
 import { quantizeRowsOp } from './quantize-rows.ts';
 import { groupByResidueOp, ungroupByResidueOp } from './residue.ts';
 import { scoredAttentionOp } from './scored-attention.ts';
+import { selectBlocksOp } from './select-blocks.ts';
 import { selectRowsOp } from './select-rows.ts';
 import { storedAttentionOp } from './stored-attention.ts';
 
@@ -21,6 +23,8 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
   [
     activationOp,
     attentionOp,
+    dynamicAttentionOp,
+    selectBlocksOp,
     embeddingOp,
     fastWeightsOp,
     l2NormalizeOp,
