@@ -26,7 +26,7 @@ async function attenuate(argv: string[], { signal = new AbortController().signal
   return { code, stdout, stderr };
 }
 
-const COMMANDS = ['optimize', 'inspect', 'attention', 'run', 'bench'];
+const COMMANDS = ['optimize', 'apply', 'inspect', 'attention', 'run', 'bench'];
 
 describe('help', () => {
   it('lists the commands, examples and exit codes', async () => {
@@ -70,7 +70,7 @@ it('tells the version of package.json', async () => {
 
 describe('wrong usage exits with 2 and one line', () => {
   it.each([
-    [['shrink'], 'expected optimize, inspect, attention, run, bench, tune, got "shrink"'],
+    [['shrink'], 'expected optimize, apply, inspect, attention, run, bench, tune, got "shrink"'],
     [['inspect'], 'Missing required positional argument: MODEL'],
     [['inspect', 'm', '--colour'], "Unknown option '--colour'"],
     [['inspect', 'm', 'n'], 'Unexpected argument "n"'],
@@ -79,6 +79,10 @@ describe('wrong usage exits with 2 and one line', () => {
     [['optimize', 'm', '--data', 'd', '--out', 'o', '--max-size', 'big'], 'bad --max-size'],
     [['optimize', 'm', '--data', 'd', '--out', 'o', '--seed', '-1'], '--seed'],
     [['optimize', 'm', '--data', 'd', '--out', 'o', '--limit', '1'], 'bad --limit'],
+    [['optimize', 'm', '--data', 'd', '--out', 'o', '--attention', 'loca'], 'expected one of'],
+    [['optimize', 'm', '--data', 'd', '--out', 'o', '--attention', 'local(left=1)'], 'bad option right'],
+    [['apply', 'm', '--out', 'o'], 'expected --recipe or --attention'],
+    [['apply', 'm', '--out', 'o', '--attention', 'local('], 'one ) for each ('],
     [['run', 'm', 'sing', 'a'], 'expected embed, similarity, classify, fill-mask, got "sing"'],
     [['run', 'm', 'toString', 'a'], 'unknown task'],
     [['run', 'm', 'embed', 'a', '--file', 'f'], 'texts twice'],
@@ -112,7 +116,11 @@ describe('errors', () => {
   it.each(COMMANDS.map((name) => [name]))('%s opens no connection', async (name) => {
     const url = 'https://models.invalid/model.safetensors';
     const more =
-      { run: ['embed', 'a'], optimize: ['--data', 'wordnet:topics', '--out', 'never'] }[name] ?? [];
+      {
+        apply: ['--attention', 'dense', '--out', 'never'],
+        run: ['embed', 'a'],
+        optimize: ['--data', 'wordnet:topics', '--out', 'never'],
+      }[name] ?? [];
     const { code, stderr } = await attenuate([name, url, ...more]);
     expect(stderr).toContain('MODEL_REMOTE');
     expect(code).toBe(1);

@@ -16,6 +16,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./commands/optimize.ts')).optimizeCommand as unknown as CliCommand,
   },
   {
+    name: 'apply',
+    description: 'Build an artifact from a recipe, without measuring it',
+    load: async () => (await import('./commands/apply.ts')).applyCommand as unknown as CliCommand,
+  },
+  {
     name: 'inspect',
     description: 'Show configuration, parameters, memory plan by length and cost by op',
     load: async () => (await import('./commands/inspect.ts')).inspectCommand as unknown as CliCommand,

@@ -18,9 +18,15 @@ export async function readTexts(
       command,
       'no text: expected arguments, --file or standard input, got none. Give at least one text.',
     );
-  const lines = (await readAll(file === undefined ? io.stdin : createReadStream(file)))
-    .split(/\r?\n/)
-    .filter((line) => line.trim() !== '');
+  return readLines(command, file === undefined ? io.stdin : createReadStream(file));
+}
+
+/** Lines that are not empty. @throws `USAGE` where there is none */
+export async function readLines(
+  command: string,
+  stream: AsyncIterable<string | Uint8Array>,
+): Promise<string[]> {
+  const lines = (await readAll(stream)).split(/\r?\n/).filter((line) => line.trim() !== '');
   if (lines.length === 0)
     throw usageError(command, 'no text: expected at least one line that is not empty, got none.');
   return lines;

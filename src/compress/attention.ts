@@ -85,7 +85,7 @@ async function initialised(
   if (mechanism.needs.calibration && !context.calibrate)
     throw new AttenuateError(
       'CALIBRATION_MISSING',
-      `[attention] ${mechanism.kind} is made from what your text looks like inside the model: expected calibration text, got none. Pass --data, or calibration to applyRecipe.`,
+      `[attention] ${mechanism.kind} is made from what your text looks like inside the model: expected calibration text, got none. Pass it with --calibrate, or calibrate to applyRecipe.`,
       { kind: mechanism.kind },
     );
   const calibration = (await context.calibrate?.(model)) ?? null;

@@ -54,13 +54,70 @@ describe('calibrationFrom', () => {
 
   it('may be read again, and reads int8 models', async () => {
     const small = await applyRecipe(madeEncoder(), [{ step: 'quantize', bits: 8 }]);
-    const calibration = await calibrationFrom(small, TEXTS, { maxTexts: 2 });
+    const calibration = await calibrationFrom(small, TEXTS);
     const once = await all(calibration.layer(0));
-    expect(once).toHaveLength(2);
     expect(await all(calibration.layer(0))).toEqual(once);
     const [float] = await all((await calibrationFrom(madeEncoder(), TEXTS)).layer(0));
     const apart = once[0].x.data.map((v, i) => Math.abs(v - float.x.data[i]));
     expect(Math.max(...apart)).toBeLessThan(0.1);
+  });
+
+  it('chooses texts by seed, cuts them, and says how much text that is', async () => {
+    const many = [...Array(20).keys()].map((i) => `${'a '.repeat(i)}fox`);
+    const read = async (seed: number) => {
+      const calibration = await calibrationFrom(madeEncoder(), many, { maxTexts: 4, maxTokens: 8, seed });
+      const samples = await all(calibration.layer(0));
+      const lengths = samples.map(({ n }) => n);
+      expect(calibration.sequences).toBe(4);
+      expect(calibration.tokens).toBe(lengths.reduce((a, b) => a + b));
+      expect(Math.max(...lengths)).toBeLessThanOrEqual(8);
+      return samples;
+    };
+    const once = await read(3);
+    expect(await read(3)).toEqual(once);
+    const others = await Promise.all([4, 5, 6].map(read));
+    expect(others).not.toEqual([once, once, once]);
+    // In their own order: what is longer comes later.
+    const lengths = once.map(({ n }) => n);
+    expect(lengths).toEqual(lengths.toSorted((a, b) => a - b));
+  });
+
+  it('runs a layer once while its samples have room, and again without', async () => {
+    const runs = async (cacheBytes: number) => {
+      let count = 0;
+      const onProgress = () => {
+        count++;
+      };
+      const calibration = await calibrationFrom(madeEncoder(), TEXTS, { cacheBytes, onProgress });
+      const first = await all(calibration.layer(0));
+      await all(calibration.layer(0));
+      expect(await all(calibration.layer(1))).toHaveLength(3);
+      expect(await all(calibration.layer(0))).toEqual(first);
+      return count;
+    };
+    expect(await runs(2 ** 20)).toBe(3 * 3);
+    expect(await runs(5000)).toBe(4 * 3);
+  });
+
+  it('looks into layers of other mechanisms that project queries, keys and values', async () => {
+    const model = await applyRecipe(madeEncoder(), [
+      { step: 'attention', kind: 'local', left: 1, right: 1, layers: [0] },
+    ]);
+    const [local] = await all((await calibrationFrom(model, TEXTS)).layer(0));
+    const [dense] = await all((await calibrationFrom(madeEncoder(), TEXTS)).layer(0));
+    expect(local).toEqual(dense);
+    const [after] = await all((await calibrationFrom(model, TEXTS)).layer(1));
+    const [before] = await all((await calibrationFrom(madeEncoder(), TEXTS)).layer(1));
+    expect(after.x).not.toEqual(before.x);
+  });
+
+  it('stops on abort', async () => {
+    const controller = new AbortController();
+    const calibration = await calibrationFrom(madeEncoder(), TEXTS, {
+      signal: controller.signal,
+      onProgress: () => controller.abort(new Error('stopped')),
+    });
+    await expect(all(calibration.layer(0))).rejects.toThrow('stopped');
   });
 
   it('asks for text', async () => {

@@ -3,100 +3,167 @@ import { WasmEngine } from '../backend/wasm/engine.ts';
 import { createTokenizer } from '../format/index.ts';
 import type { Model } from '../model/config.ts';
 import { traceEncoder } from '../model/encoder.ts';
+import { names } from '../model/names.ts';
 import { type LinearNode, padHead } from '../program/ops/linear.ts';
 import type { Program, Stage, Value } from '../program/program.ts';
 import { configure } from '../runtime/configure.ts';
 import { nodePlatform } from '../runtime/node/platform.ts';
 import { AttenuateError } from '../tensor/error.ts';
+import { seeded, shuffled } from './random.ts';
 
 export interface CalibrationOptions {
-  /** Most texts that are used, the first ones. Default 64. */
+  /** Most texts that are used; of more, a seeded choice in their own order. Default 64. */
   readonly maxTexts?: number;
+  /** Tokens at which a text is cut, special ones included; at most the model's own. Default 512. */
+  readonly maxTokens?: number;
+  readonly seed?: number;
+  /** Samples of the layer that was read last are kept up to this size. Default 256 MiB. */
+  readonly cacheBytes?: number;
   readonly signal?: AbortSignal;
-  readonly onProgress?: (progress: {
-    readonly layer: number;
-    readonly done: number;
-    readonly total: number;
-  }) => void;
+  readonly onProgress?: (progress: CalibrationProgress) => void;
 }
 
-/** The product by head of one layer, and what went into it. */
+export interface CalibrationProgress {
+  readonly layer: number;
+  readonly done: number;
+  readonly total: number;
+}
+
+/** What some texts look like inside a model, and how much text that is. */
+export interface TextCalibration extends Calibration {
+  readonly sequences: number;
+  readonly tokens: number;
+}
+
+/** The products that a layer's queries, keys and values come from, and what went into them. */
 interface Tap {
   readonly x: Value;
-  readonly qkv: Value;
+  /** For query, key and value: the product, and the first of its heads. */
+  readonly parts: readonly { readonly value: Value; readonly from: number }[];
 }
 
 /**
- * What some texts look like inside a model. Nothing is kept: a layer is run again each time it is asked for, one
- * text at a time, so that memory stays that of one text.
+ * What some texts look like inside a model. Samples are computed one text at a time, and those of at most one layer
+ * are kept, within `cacheBytes`: a layer that is read again is else run again. The same texts, seed and machine give
+ * the same samples.
  * @throws `CALIBRATION_EMPTY` without a text, `NO_TOKENIZER`; while iterating `CALIBRATION_LAYER` for a layer that
- * does not project queries, keys and values together
+ * does not project queries, keys and values of every head
  */
 export async function calibrationFrom(
   model: Model,
   texts: readonly string[],
   options: CalibrationOptions = {},
-): Promise<Calibration> {
-  const { maxTexts = 64, signal, onProgress } = options;
-  if (texts.length === 0)
-    throw new AttenuateError(
-      'CALIBRATION_EMPTY',
-      '[calibrate] no text: expected at least one, got none. Pass text like that which the model will see.',
-    );
+): Promise<TextCalibration> {
+  const {
+    maxTexts = 64,
+    maxTokens = 512,
+    seed = 1,
+    cacheBytes = 256 * 2 ** 20,
+    signal,
+    onProgress,
+  } = options;
   if (!model.tokenizer)
     throw new AttenuateError(
       'NO_TOKENIZER',
       '[calibrate] model without a tokenizer: expected one in the file, got none. Use a model that has one.',
     );
-  const tokenizer = createTokenizer(model.tokenizer, model.config.maxLength);
-  const sequences = texts.slice(0, maxTexts).map((text) => tokenizer.encode(text));
+  const tokenizer = createTokenizer(model.tokenizer, Math.min(maxTokens, model.config.maxLength));
+  const sequences = chosen(texts, maxTexts, seed)
+    .map((text) => tokenizer.encode(text))
+    .filter(({ ids }) => ids.length > 0);
+  if (sequences.length === 0)
+    throw new AttenuateError(
+      'CALIBRATION_EMPTY',
+      '[calibrate] no text: expected at least one, got none. Pass text like that which the model will see.',
+    );
   const program = await traceEncoder(model.config, model.weights.specs);
+  let cached: { readonly layer: number; readonly samples: readonly LayerSample[] } | null = null;
+
+  async function* run(layer: number, stage: Stage): AsyncGenerator<LayerSample> {
+    const tap = tapOf(program, stage, model, layer);
+    const engine = await openAt(model, program, stage, tap);
+    const kept: LayerSample[] = [];
+    let room = cacheBytes;
+    try {
+      for (const [done, { ids, types }] of sequences.entries()) {
+        signal?.throwIfAborted();
+        const n = ids.length;
+        const inputs: Record<string, Int32Array> = { ids: Int32Array.from(ids), lengths: Int32Array.of(n) };
+        if (model.config.tokenTypes > 0) inputs.types = Int32Array.from(types);
+        const [x, ...products] = await engine.run({ B: 1, N: n, P: 1 }, inputs, signal);
+        const sample = sampleOf(model, layer, n, tap, x, products);
+        room -= bytesOf(sample);
+        if (room >= 0) kept.push(sample);
+        else kept.length = 0;
+        yield sample;
+        onProgress?.({ layer, done: done + 1, total: sequences.length });
+      }
+      cached = room >= 0 ? { layer, samples: kept } : null;
+    } finally {
+      engine.dispose();
+    }
+  }
+
   return {
+    sequences: sequences.length,
+    tokens: sequences.reduce((sum, { ids }) => sum + ids.length, 0),
     async *layer(index) {
       const stage = program.stages.find(({ name }) => name === `layer ${index}`);
       if (!stage) return;
-      const engine = await openAt(model, program, stage, tapOf(program, stage, index));
-      try {
-        for (const [done, { ids, types }] of sequences.entries()) {
-          signal?.throwIfAborted();
-          const n = ids.length;
-          const inputs: Record<string, Int32Array> = { ids: Int32Array.from(ids), lengths: Int32Array.of(n) };
-          if (model.config.tokenTypes > 0) inputs.types = Int32Array.from(types);
-          const [x, qkv] = await engine.run({ B: 1, N: n, P: 1 }, inputs, signal);
-          yield sampleOf(model, index, n, x, qkv);
-          onProgress?.({ layer: index, done: done + 1, total: sequences.length });
-        }
-      } finally {
-        engine.dispose();
-      }
+      if (cached?.layer === index) return yield* cached.samples;
+      cached = null;
+      yield* run(index, stage);
     },
   };
 }
 
-/** Finds the product that a layer's queries, keys and values come from. */
-function tapOf(program: Program, { from, to }: Stage, layer: number): Tap {
-  const nodes = program.nodes.slice(from, to);
-  const product = nodes.find(
-    (node): node is LinearNode => node.kind === 'linear' && !!(node as LinearNode).attributes.heads,
-  );
-  if (product?.attributes.parts !== 3)
-    throw new AttenuateError(
-      'CALIBRATION_LAYER',
-      `[calibrate] layer ${layer} has no queries, keys and values to look at: expected all three in one product, got another mechanism. Calibrate before that step.`,
-      { layer },
-    );
-  // An int8 product reads codes; the row before them is what the layer saw.
-  const [input] = product.inputs;
-  const maker = program.nodes.find((node) => node.outputs.includes(input));
-  const x = maker?.kind === 'quantizeRows' ? maker.inputs[0] : input;
-  return { x, qkv: product.outputs[0] };
+/** At most `count` of the texts, in their own order. */
+function chosen(texts: readonly string[], count: number, seed: number): readonly string[] {
+  if (texts.length <= count) return texts;
+  const order = shuffled([...texts.keys()], seeded(seed)).slice(0, count);
+  return order.sort((a, b) => a - b).map((i) => texts[i]);
 }
 
-async function openAt(model: Model, program: Program, stage: Stage, tap: Tap): Promise<WasmEngine> {
-  const last = program.nodes.findIndex((node) => node.outputs.includes(tap.qkv));
+/** Finds the products that a layer's queries, keys and values come from. */
+function tapOf(program: Program, { from, to }: Stage, { config }: Model, layer: number): Tap {
+  const at = names.layer(layer);
+  const { heads } = config.layers[layer];
+  const refused = () =>
+    new AttenuateError(
+      'CALIBRATION_LAYER',
+      `[calibrate] layer ${layer} has no queries, keys and values of every head to look at: expected a product of each, got ${config.layers[layer].attention.kind}. Calibrate before that step.`,
+      { layer, kind: config.layers[layer].attention.kind },
+    );
+  const nodes = program.nodes.slice(from, to);
+  const found = (['query', 'key', 'value'] as const).map((part) => {
+    for (const node of nodes) {
+      if (node.kind !== 'linear') continue;
+      const { attributes, parameters, inputs, outputs } = node as LinearNode;
+      const place = parameters
+        .slice(0, attributes.parts)
+        .findIndex(({ name }) => name === `${at[part]}.weight`);
+      if (place >= 0 && attributes.heads?.count === heads)
+        return { value: outputs[0], from: place * heads, x: seenBy(program, inputs[0]) };
+    }
+    throw refused();
+  });
+  const [{ x }] = found;
+  if (found.some((part) => part.x !== x)) throw refused();
+  return { x, parts: found };
+}
+
+/** An int8 product reads codes; the row before them is what the layer saw. */
+function seenBy(program: Program, input: Value): Value {
+  const maker = program.nodes.find((node) => node.outputs.includes(input));
+  return maker?.kind === 'quantizeRows' ? maker.inputs[0] : input;
+}
+
+async function openAt(model: Model, program: Program, stage: Stage, { x, parts }: Tap): Promise<WasmEngine> {
+  const products = [...new Set(parts.map(({ value }) => value))];
+  const last = program.nodes.findLastIndex((node) => node.outputs.some((value) => products.includes(value)));
   const cut: Program = {
     inputs: program.inputs.filter(({ name }) => name !== 'rows'),
-    outputs: [tap.x, tap.qkv],
+    outputs: [x, ...products],
     nodes: program.nodes.slice(0, last + 1),
     stages: [...program.stages.filter(({ to }) => to <= stage.from), { ...stage, to: last + 1 }],
   };
@@ -110,16 +177,29 @@ async function openAt(model: Model, program: Program, stage: Stage, tap: Tap): P
   return engine;
 }
 
-function sampleOf(model: Model, index: number, n: number, x: Float32Array, qkv: Float32Array): LayerSample {
-  const { heads, headSize, inputSize } = model.config.layers[index];
+/** @param products in the order of `openAt`'s outputs, each `[parts · H, 1, n, D′]` */
+function sampleOf(
+  { config }: Model,
+  layer: number,
+  n: number,
+  tap: Tap,
+  x: Float32Array,
+  products: readonly Float32Array[],
+): LayerSample {
+  const { heads, headSize, inputSize } = config.layers[layer];
   const pitch = padHead(headSize);
-  const part = (which: number): Tensor => {
+  const order = [...new Set(tap.parts.map(({ value }) => value))];
+  const [queries, keys, values] = tap.parts.map(({ value, from }): Tensor => {
+    const product = products[order.indexOf(value)];
     const data = new Float32Array(heads * n * headSize);
     for (let row = 0; row < heads * n; row++) {
-      const from = (which * heads * n + row) * pitch;
-      data.set(qkv.subarray(from, from + headSize), row * headSize);
+      const start = (from * n + row) * pitch;
+      data.set(product.subarray(start, start + headSize), row * headSize);
     }
     return { shape: [heads, n, headSize], data };
-  };
-  return { n, x: { shape: [n, inputSize], data: x }, queries: part(0), keys: part(1), values: part(2) };
+  });
+  return { n, x: { shape: [n, inputSize], data: x }, queries, keys, values };
 }
+
+const bytesOf = ({ x, queries, keys, values }: LayerSample): number =>
+  [x, queries, keys, values].reduce((sum, { data }) => sum + data.byteLength, 0);

@@ -1,11 +1,15 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { applyRecipe } from '../compress/index.ts';
+import type { Figure } from '../device/figure.ts';
 import type { MachineProfile } from '../device/profile.ts';
 import type { Model } from '../model/config.ts';
 import { AttenuateError } from '../tensor/error.ts';
+import { calibrationFrom } from './calibration.ts';
+import { modelEnergy } from './energy.ts';
 import type { Measure } from './evaluate.ts';
 import type { MeasureJob, Measurement } from './measurement.ts';
+import { quantile } from './metrics.ts';
 import type { Rows } from './probe.ts';
 import { seeded, shuffled } from './random.ts';
 import type { Drift, FailedRow } from './result.ts';
@@ -17,7 +21,7 @@ const TIMED = 200;
 const FEWEST_TIMED = 100;
 const WARMUP = 20;
 
-export type Stage = 'build' | 'load' | 'time' | 'run' | 'score' | 'resumed' | 'drift' | 'write';
+export type Stage = 'build' | 'calibrate' | 'load' | 'time' | 'run' | 'score' | 'resumed' | 'drift' | 'write';
 
 export type WriteArtifact = (
   model: Model,
@@ -28,16 +32,26 @@ export type WriteArtifact = (
 /** One finished candidate as it is kept in the work folder. */
 export type Finished =
   | { failed: FailedRow['failed'] }
-  | { failed?: undefined; sizeBytes: number; measurement: Measurement; scores: Scores };
+  | {
+      failed?: undefined;
+      /** As it was applied, defaults filled in. */
+      recipe: readonly unknown[];
+      sizeBytes: number;
+      measurement: Measurement;
+      scores: Scores;
+      energyMj: Figure;
+    };
 
 /** Format of the kept results; part of every key. */
-const WORK_VERSION = 1;
+const WORK_VERSION = 2;
 
 export interface EvaluatorContext {
   readonly model: Model;
   readonly modelHash: string;
   readonly dataHash: string;
   readonly scorer: Scorer;
+  /** What steps are calibrated on; none of it is measured on. */
+  readonly calibrationTexts: readonly string[];
   readonly work: WorkFolder;
   readonly machine: MachineProfile;
   readonly seed: number;
@@ -52,10 +66,12 @@ export class Evaluator {
   /** Whether anything was measured now, not only taken from the work folder. */
   fresh = false;
   private readonly context: EvaluatorContext;
+  private readonly calibrationHash: string;
   private baseline: { key: string; rows: Rows } | null = null;
 
   constructor(context: EvaluatorContext) {
     this.context = context;
+    this.calibrationHash = sha256(context.calibrationTexts);
   }
 
   /** Builds, measures and scores a candidate, or takes what an earlier run kept. */
@@ -111,12 +127,13 @@ export class Evaluator {
       WORK_VERSION,
       this.context.modelHash,
       this.context.dataHash,
+      this.calibrationHash,
       this.context.seed,
       recipe,
       cpu,
       engine,
     ];
-    return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+    return sha256(parts);
   }
 
   private job(artifact: string, vectors: string | null): MeasureJob {
@@ -135,7 +152,7 @@ export class Evaluator {
   private async measure({ name, recipe }: Candidate, key: string, isBaseline: boolean): Promise<Finished> {
     const { signal } = this.context;
     try {
-      const { sizeBytes, artifact } = await this.build(name, recipe, key);
+      const { built, sizeBytes, artifact } = await this.build(name, recipe, key);
       const measurement = await this.context.measure(this.job(artifact, this.context.work.at(`${key}.f32`)), {
         signal,
         onProgress: ({ stage, done, total }) => this.context.progress(name, stage, done / total),
@@ -152,7 +169,9 @@ export class Evaluator {
       const own = isBaseline ? this.baseline!.rows : rows;
       const scores = await this.context.scorer.score(own, this.baseline!.rows, signal);
       this.context.progress(name, 'score', 1);
-      return { sizeBytes, measurement, scores };
+      const applied = built.recipe.slice(this.context.model.recipe.length);
+      const energyMj = await modelEnergy(built, Math.round(quantile(measurement.lengths, 0.5)));
+      return { recipe: applied, sizeBytes, measurement, scores, energyMj };
     } finally {
       await this.context.work.remove(`${key}.safetensors`);
       if (!isBaseline) await this.context.work.remove(`${key}.f32`);
@@ -162,12 +181,28 @@ export class Evaluator {
   private async build(name: string, recipe: unknown, key: string) {
     this.context.progress(name, 'build', 0);
     const artifact = this.context.work.at(`${key}.safetensors`);
-    const built = await applyRecipe(this.context.model, recipe);
+    const built = await this.apply(name, recipe);
     await this.context.writeArtifact(built, artifact, { signal: this.context.signal });
     this.context.progress(name, 'build', 1);
-    return { artifact, sizeBytes: (await stat(artifact)).size };
+    return { built, artifact, sizeBytes: (await stat(artifact)).size };
+  }
+
+  /** The model with a recipe's steps, calibrated on the training text where they ask for it. */
+  apply(name: string, recipe: unknown): Promise<Model> {
+    const { model, calibrationTexts: texts, seed, signal } = this.context;
+    const layers = model.config.layers.length;
+    const calibrate = (current: Model) =>
+      calibrationFrom(current, texts, {
+        seed,
+        signal,
+        onProgress: ({ layer, done, total }) =>
+          this.context.progress(name, 'calibrate', (layer + done / total) / layers),
+      });
+    return applyRecipe(model, recipe, texts.length > 0 ? { calibrate } : {});
   }
 }
+
+const sha256 = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex');
 
 /** SHA-256 of configuration, tokenizer, recipe and weights. */
 export async function hashModel(model: Model, signal?: AbortSignal): Promise<string> {

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { calibrationTexts } from './calibration-texts.ts';
 import { readData } from './data.ts';
 import { parseData } from './parse-data.ts';
 import { stratifiedSample, stratifiedSplit } from './split.ts';
@@ -118,5 +119,25 @@ describe('wordnet', () => {
     expect(sample).toHaveLength(900);
     expect(new Set(sample.map(({ text }) => text)).size).toBe(900);
     expect(await readWordnetTopics({ perClass: 20, seed: 3 })).toEqual(sample);
+  });
+});
+
+describe('calibrationTexts', () => {
+  const common = { source: 'made', hash: 'h', rejected: [] };
+  const labelled = (...texts: string[]) => texts.map((text) => ({ text, label: 'a' }));
+  const pair = (first: string, second: string) => ({ first, second, score: 1 });
+
+  it('are those of the training part, each once, never one that is measured on', () => {
+    const labels = {
+      ...common,
+      kind: 'labels',
+      train: labelled('a', 'b', 'a'),
+      test: labelled('b', 'c'),
+    } as const;
+    expect(calibrationTexts(labels)).toEqual(['a']);
+    expect(calibrationTexts(labels, ['c', 'd', 'b'])).toEqual(['d']);
+    const pairs = { ...common, kind: 'pairs', pairs: [pair('a', 'b')] } as const;
+    expect(calibrationTexts(pairs)).toEqual([]);
+    expect(calibrationTexts({ ...pairs, train: [pair('b', 'c'), pair('d', 'c')] })).toEqual(['c', 'd']);
   });
 });

@@ -21,7 +21,12 @@ export type Dataset = {
   readonly notice?: string;
 } & (
   | { readonly kind: 'labels'; readonly train: readonly Labelled[]; readonly test: readonly Labelled[] }
-  | { readonly kind: 'pairs'; readonly pairs: readonly ScoredPair[] }
+  | {
+      readonly kind: 'pairs';
+      readonly pairs: readonly ScoredPair[];
+      /** Pairs that nothing is measured on: the first file's beside a test file, or those beyond `maxTest`. */
+      readonly train?: readonly ScoredPair[];
+    }
 );
 
 export interface DataOptions {
@@ -47,8 +52,8 @@ const FORMATS: Readonly<Record<string, DataFormat>> = {
 const MAX_FILE_BYTES = 256 * 1024 * 1024;
 
 /**
- * Reads labelled text or scored pairs: a CSV, TSV or JSONL file, or `wordnet:topics`. Pairs have no training
- * part. The same seed gives the same split and samples.
+ * Reads labelled text or scored pairs: a CSV, TSV or JSONL file, or `wordnet:topics`. All pairs are tested on, up
+ * to `maxTest`; what is left over trains. The same seed gives the same split and samples.
  */
 export async function readData(source: string, options: DataOptions = {}): Promise<Dataset> {
   const { seed = 1, heldOut = 0.3, maxTrain = 4000, maxTest = 2000 } = options;
@@ -70,9 +75,11 @@ export async function readData(source: string, options: DataOptions = {}): Promi
   const rejected = [...parsed.rejected, ...(second?.rejected ?? [])];
   if (parsed.kind === 'pairs') {
     const all = second?.kind === 'pairs' ? second.pairs : parsed.pairs;
-    const pairs = all.length > maxTest ? shuffled(all, seeded(seed)).slice(0, maxTest) : all;
+    const mixed = all.length > maxTest ? shuffled(all, seeded(seed)) : all;
+    const pairs = mixed.slice(0, maxTest);
     if (pairs.length < 3) throw tooFew('at least 3 pairs', pairs.length);
-    return { source, rejected, kind: 'pairs', pairs, hash: hashOf(pairs) };
+    const train = second ? parsed.pairs : mixed.slice(maxTest);
+    return { source, rejected, kind: 'pairs', pairs, train, hash: hashOf(pairs) };
   }
   const split =
     second?.kind === 'labels'

@@ -1,5 +1,10 @@
 export { type BudgetText, DEFAULT_BUDGET, parseBudget } from './budget.ts';
-export { type CalibrationOptions, calibrationFrom } from './calibration.ts';
+export {
+  type CalibrationOptions,
+  type CalibrationProgress,
+  calibrationFrom,
+  type TextCalibration,
+} from './calibration.ts';
 export { type DataOptions, type Dataset, readData } from './data.ts';
 export { type Measure, measureArtifact } from './evaluate.ts';
 export type { MeasureJob, Measurement, MeasureProgress } from './measurement.ts';
@@ -7,3 +12,4 @@ export { accuracy, cosine, pairedBootstrap, quantile, spearman } from './metrics
 export { type OptimizeOptions, type OptimizeProgress, type OptimizeServices, optimize } from './optimize.ts';
 export { chooseStrength, fitProbe, type Probe, predict } from './probe.ts';
 export * from './result.ts';
+export type { Candidate } from './search.ts';

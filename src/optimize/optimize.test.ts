@@ -231,6 +231,24 @@ describe('optimize', () => {
     expect(other.measured).toHaveLength(4);
   });
 
+  it('tries the recipes that are asked for, alone and with int8, and says why one cannot be built', async () => {
+    const local = { step: 'attention', kind: 'local', left: 2, right: 2 };
+    const recipes = [
+      { name: 'near', recipe: [local] },
+      { name: 'small', recipe: [{ step: 'quantize', bits: 8 }, local] },
+      { name: 'ninth', recipe: [{ ...local, layers: [9] }] },
+    ];
+    const card = await run(fakes({ length: 100 }).services, { recipes });
+    expect(card.rows.map(({ name }) => name)).toEqual([
+      'float',
+      'int8',
+      'int8, float embeddings',
+      ...['near', 'small', 'ninth', 'near + int8', 'ninth + int8'],
+    ]);
+    expect(card.rows[3]).toMatchObject({ recipe: [{ ...local, layers: 'all' }] });
+    expect(card.rows[5]).toMatchObject({ meetsBudget: false, failed: { code: 'LAYER_MISSING' } });
+  });
+
   it('scores pairs by rank correlation', async () => {
     const pairs = ['ab', 'aa', 'bb', 'ca'].map(([first, second], i) => ({
       first: `${first} ${i}`,

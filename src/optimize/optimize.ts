@@ -1,19 +1,25 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { applyRecipe } from '../compress/index.ts';
 import { machineProfile } from '../device/profile.ts';
 import { openModel, writeArtifact } from '../format/index.ts';
 import type { Model } from '../model/config.ts';
 import { elements } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { budgetMisses, DEFAULT_BUDGET, refusalText } from './budget.ts';
+import { calibrationTexts } from './calibration-texts.ts';
 import { Evaluator, type Finished, hashModel, type Stage, type WriteArtifact } from './candidate.ts';
 import { type DataOptions, type Dataset, readData } from './data.ts';
-import { modelEnergy } from './energy.ts';
 import { type Measure, measureArtifact } from './evaluate.ts';
 import { INSTRUMENTS } from './measurement.ts';
 import { quantile } from './metrics.ts';
-import type { Budget, CandidateRow, CardData, CardModel, CardRow } from './result.ts';
+import {
+  type Budget,
+  type CandidateRow,
+  type CardData,
+  type CardModel,
+  type CardRow,
+  isMeasured,
+} from './result.ts';
 import { makeScorer, type Scorer } from './score.ts';
 import { baselineName, type Candidate, candidates, choose, goalOf, paretoFront } from './search.ts';
 import { WorkFolder } from './work-folder.ts';
@@ -38,6 +44,10 @@ export interface OptimizeOptions {
   dataOptions?: DataOptions;
   /** Default: at most one point lost. */
   budget?: Budget;
+  /** Recipes to try instead of the usual windows: each alone, and followed by int8 quantisation. */
+  recipes?: readonly Candidate[];
+  /** Text that steps are calibrated on, instead of the training part of the data; what is measured on is left out. */
+  calibrationTexts?: readonly string[];
   /** Folder for the artifact and the work. */
   out: string;
   seed?: number;
@@ -104,9 +114,11 @@ class Run {
     options.signal?.throwIfAborted();
     await mkdir(options.out, { recursive: true });
     this.modelHash = await hashModel(model, options.signal);
+    const texts = calibrationTexts(this.data, options.calibrationTexts);
     const evaluator = new Evaluator({
       ...{ model, seed, ...this.services },
       ...{ modelHash: this.modelHash, dataHash: this.data.hash, scorer: this.scorer },
+      calibrationTexts: texts,
       ...{ machine: this.machine, signal: options.signal },
       work: await WorkFolder.open(options.out, options.resume ?? false),
       progress: (...report) => this.progress(...report),
@@ -117,7 +129,7 @@ class Run {
     if (first.failed)
       throw new AttenuateError(first.failed.code, first.failed.message, { candidate: float.name });
     const { lengths } = first.measurement;
-    const others = candidates(model, lengths);
+    const others = candidates(model, lengths, options.recipes);
     // The drift check and the writing of the artifact are parts too.
     this.total = others.length + 3;
     const finished: [Candidate, Finished][] = [[float, first]];
@@ -128,11 +140,11 @@ class Run {
     this.index++;
     const drift = evaluator.fresh ? await evaluator.drift(float, first.measurement) : null;
 
-    const rows = await this.rows(finished, budget, quantile(lengths, 0.5));
-    const measured = rows.filter((row): row is CandidateRow => row.failed === undefined);
+    const rows = cardRows(finished, budget);
+    const measured = rows.filter(isMeasured);
     const goal = goalOf(budget);
     const best = choose(measured, goal);
-    const artifact = best && (await this.write(best));
+    const artifact = best && (await this.write(best, evaluator));
     return {
       version: 1,
       model: this.cardModel(),
@@ -176,49 +188,11 @@ class Run {
     this.options.onProgress?.({ index: this.index, total: this.total, name, stage, fraction });
   }
 
-  private async rows(
-    finished: readonly [Candidate, Finished][],
-    budget: Budget,
-    medianLength: number,
-  ): Promise<CardRow[]> {
-    const rows: CardRow[] = [];
-    for (const [{ name, recipe }, result] of finished) {
-      if (result.failed) {
-        rows.push({ name, recipe, meetsBudget: false, chosen: false, failed: result.failed });
-        continue;
-      }
-      const { sizeBytes, measurement, scores } = result;
-      const { plannedPeakBytes, measuredPeakBytes, latencyMs } = measurement;
-      const misses = budgetMisses(
-        { sizeBytes, plannedPeakBytes, measuredPeakBytes, latencyMs, drop: scores.drop },
-        budget,
-      );
-      const built = await applyRecipe(this.model, recipe);
-      rows.push({
-        name,
-        recipe: built.recipe.slice(this.model.recipe.length),
-        sizeBytes,
-        plannedPeakBytes,
-        measuredPeakBytes,
-        latencyMs,
-        ...scores,
-        energyMj: await modelEnergy(built, Math.round(medianLength)),
-        meetsBudget: misses.length === 0,
-        misses,
-        pareto: false,
-        chosen: false,
-      });
-    }
-    const measured = rows.filter((row): row is CandidateRow => row.failed === undefined);
-    const front = paretoFront(measured);
-    return rows.map((row) => (row.failed ? row : { ...row, pareto: front[measured.indexOf(row)] }));
-  }
-
-  private async write(best: CandidateRow): Promise<CardData['artifact']> {
+  private async write(best: CandidateRow, evaluator: Evaluator): Promise<CardData['artifact']> {
     this.index++;
     this.progress(best.name, 'write', 0);
     const file = join(this.options.out, 'model.safetensors');
-    const built = await applyRecipe(this.model, best.recipe);
+    const built = await evaluator.apply(best.name, best.recipe);
     await this.services.writeArtifact(built, file, { signal: this.options.signal });
     this.progress(best.name, 'write', 1);
     return { file: basename(file), sizeBytes: (await stat(file)).size };
@@ -239,4 +213,33 @@ class Run {
       provenance: model.provenance,
     };
   }
+}
+
+function cardRows(finished: readonly [Candidate, Finished][], budget: Budget): CardRow[] {
+  const rows = finished.map(([{ name, recipe }, result]): CardRow => {
+    if (result.failed) return { name, recipe, meetsBudget: false, chosen: false, failed: result.failed };
+    const { sizeBytes, measurement, scores, energyMj } = result;
+    const { plannedPeakBytes, measuredPeakBytes, latencyMs } = measurement;
+    const misses = budgetMisses(
+      { sizeBytes, plannedPeakBytes, measuredPeakBytes, latencyMs, drop: scores.drop },
+      budget,
+    );
+    return {
+      name,
+      recipe: result.recipe,
+      sizeBytes,
+      plannedPeakBytes,
+      measuredPeakBytes,
+      latencyMs,
+      ...scores,
+      energyMj,
+      meetsBudget: misses.length === 0,
+      misses,
+      pareto: false,
+      chosen: false,
+    };
+  });
+  const measured = rows.filter(isMeasured);
+  const front = paretoFront(measured);
+  return rows.map((row) => (isMeasured(row) ? { ...row, pareto: front[measured.indexOf(row)] } : row));
 }

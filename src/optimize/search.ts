@@ -17,8 +17,15 @@ const CUT_SHARE = 0.05;
 export const baselineName = (model: Model): string =>
   [...model.weights.specs.values()].some(({ codec }) => codec === 'int8') ? 'given' : 'float';
 
-/** Recipes worth building for a model and the token counts of the data, the empty one left out. */
-export function candidates(model: Model, lengths: readonly number[]): Candidate[] {
+/**
+ * Recipes worth building for a model and the token counts of the data, the empty one left out. Those that were asked
+ * for stand in place of the usual windows.
+ */
+export function candidates(
+  model: Model,
+  lengths: readonly number[],
+  asked?: readonly Candidate[],
+): Candidate[] {
   const { specs } = model.weights;
   const open = [...specs].filter(([name, { codec }]) => isMatrix(name) && codec !== 'int8');
   const quantizers: Candidate[] = [];
@@ -39,12 +46,13 @@ export function candidates(model: Model, lengths: readonly number[]): Candidate[
     };
     return model.config.layers.length > 1 ? [all, alternate] : [all];
   });
-  const both = windows.flatMap((window) =>
-    quantizers
-      .slice(0, 1)
-      .map((q) => ({ name: `${window.name} + ${q.name}`, recipe: [...window.recipe, ...q.recipe] })),
-  );
-  return [...quantizers, ...windows, ...both];
+  const others = asked ?? windows;
+  const both = others
+    .filter(({ recipe }) => !recipe.some(({ step }) => step === 'quantize'))
+    .flatMap(({ name, recipe }) =>
+      quantizers.slice(0, 1).map((q) => ({ name: `${name} + ${q.name}`, recipe: [...recipe, ...q.recipe] })),
+    );
+  return [...quantizers, ...others, ...both];
 }
 
 type Compared = Pick<CandidateRow, 'sizeBytes' | 'plannedPeakBytes' | 'latencyMs' | 'drop'>;

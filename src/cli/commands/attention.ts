@@ -1,4 +1,5 @@
 import { analyseLayer, type LayerReport } from '../../attention/analyse/layer.ts';
+import { formatAttention } from '../../compress/index.ts';
 import { calibrationFrom } from '../../optimize/index.ts';
 import { command, JSON_FLAG, usageError } from '../command.ts';
 import { withModel } from '../local-model.ts';
@@ -45,12 +46,10 @@ const layerTable = (reports: readonly LayerReport[]): string =>
   textTable(
     ['layer', 'Performer, 256 features', 'suggestion', 'why'],
     reports.map(({ layer, performer, suggestion }) => {
-      const { kind, ...options } = suggestion.attention;
-      const shown = Object.entries(options).map(([name, value]) => `${name}=${value}`);
       return [
         `${layer}`,
         `${performer.usable ? 'usable' : 'UNUSABLE'}, error ×${performer.relativeError.toPrecision(2)}`,
-        shown.length ? `${kind}(${shown.join(',')})` : kind,
+        formatAttention(suggestion.attention),
         suggestion.why,
       ];
     }),
@@ -88,9 +87,9 @@ export const attentionCommand = command({
       progress.clear();
       const { meanLength } = reports[0];
       return {
-        json: { texts: texts.length, meanLength, layers: reports },
+        json: { texts: calibration.sequences, meanLength, layers: reports },
         text: [
-          `${texts.length} ${texts.length === 1 ? 'text' : 'texts'} of ${meanLength.toFixed(0)} tokens in mean`,
+          `${calibration.sequences} ${calibration.sequences === 1 ? 'text' : 'texts'} of ${meanLength.toFixed(0)} tokens in mean`,
           headTable(reports),
           layerTable(reports),
         ].join('\n\n'),

@@ -1,4 +1,5 @@
-import type { AttentionSpec, EncoderConfig, Model } from '../../model/config.ts';
+import { formatAttention } from '../../compress/index.ts';
+import type { EncoderConfig, Model } from '../../model/config.ts';
 import { traceEncoder } from '../../model/index.ts';
 import { cost } from '../../program/cost.ts';
 import { formatBytes } from '../../report/index.ts';
@@ -117,17 +118,19 @@ function runs(values: readonly string[]): string {
   return out.map(([value, count]) => `${count} × ${value}`).join(', ');
 }
 
-/** `local(left 64, right 64)` */
-function describeAttention({ kind, ...options }: AttentionSpec): string {
-  const facts = Object.entries(options).map(
-    ([name, value]) => `${name} ${JSON.stringify(value).slice(0, 40)}`,
-  );
-  return facts.length ? `${kind}(${facts.join(', ')})` : kind;
+/** Which layers have which mechanism: `dense: 0, 3; local(left=64,right=64): 1, 2, 4, 5`. */
+function attentionFacts(layers: EncoderConfig['layers']): string {
+  const where = new Map<string, number[]>();
+  layers.forEach(({ attention }, i) => {
+    const text = formatAttention(attention);
+    where.set(text, [...(where.get(text) ?? []), i]);
+  });
+  if (where.size === 1) return `${[...where.keys()][0]} in every layer`;
+  return [...where].map(([text, at]) => `${text}: ${at.join(', ')}`).join('; ');
 }
 
 function configFacts(config: EncoderConfig, parameters: number): [string, string][] {
   const { head, layers } = config;
-  const attention = layers.map(({ attention }) => describeAttention(attention));
   const sizes = layers.map(
     (l) =>
       `${l.inputSize} → ${l.outputSize}, ${l.heads} heads of ${l.headSize}, feed-forward ${l.feedForwardSize}`,
@@ -144,7 +147,7 @@ function configFacts(config: EncoderConfig, parameters: number): [string, string
     ['architecture', config.architecture],
     ['parameters', whole(parameters)],
     ['layers', runs(sizes)],
-    ['attention', runs(attention)],
+    ['attention', attentionFacts(layers)],
     ['head', heads[head.kind]()],
     ['vocabulary', whole(config.vocabularySize)],
     ['longest text', `${whole(config.maxLength)} tokens`],

