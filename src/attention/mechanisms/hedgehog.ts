@@ -1,7 +1,7 @@
 import { stacked } from '../../program/ops/attention.ts';
 import { padHead } from '../../program/ops/linear.ts';
 import { linearAttention } from '../../program/ops/linear-attention.ts';
-import { Random } from '../../tensor/random.ts';
+import type { Random } from '../../tensor/random.ts';
 import { type Calibration, type LayerShape, mechanism } from '../mechanism.ts';
 
 /** Sequences and tokens of one that a map is distilled from. */
@@ -62,6 +62,7 @@ export default mechanism({
   },
   async initialise({ layer, calibration }, { features, normalise, steps, seed }) {
     const { distilFeatures } = await import('../initialise/distil-features.ts');
+    const { Random } = await import('../../tensor/random.ts');
     const { heads, headSize: D, index } = layer;
     const [m, pitch] = [featuresOf(features, D), padHead(D)];
     const random = new Random(seed + Math.imul(index, 0x9e3779b1));

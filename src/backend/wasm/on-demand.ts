@@ -8,8 +8,11 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
   ungroupByResidue: async () => (await import('./ops/residue.ts')).ungroupByResidueLowering,
   fastWeights: async () => (await import('./ops/fast-weights.ts')).fastWeightsLowering,
+  groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
+  mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
   projectRows: async () => (await import('./ops/project-rows.ts')).projectRowsLowering,
   scoredAttention: async () => (await import('./ops/scored-attention.ts')).scoredAttentionLowering,
   storedAttention: async () => (await import('./ops/stored-attention.ts')).storedAttentionLowering,
+  ungroupByResidue: async () => (await import('./ops/residue.ts')).ungroupByResidueLowering,
 };
