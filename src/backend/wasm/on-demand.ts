@@ -3,16 +3,13 @@ import type { OpLowering } from './lowering.ts';
 /** Lowerings of the ops that few models use: a page downloads one when a model asks for it. */
 export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   dynamicAttention: async () => (await import('./ops/dynamic-attention.ts')).dynamicAttentionLowering,
-  selectBlocks: async () => (await import('./ops/dynamic-attention.ts')).selectBlocksLowering,
-  groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,
-  mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
-  ungroupByResidue: async () => (await import('./ops/residue.ts')).ungroupByResidueLowering,
   fastWeights: async () => (await import('./ops/fast-weights.ts')).fastWeightsLowering,
   groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
   mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
   projectRows: async () => (await import('./ops/project-rows.ts')).projectRowsLowering,
   scoredAttention: async () => (await import('./ops/scored-attention.ts')).scoredAttentionLowering,
+  selectBlocks: async () => (await import('./ops/dynamic-attention.ts')).selectBlocksLowering,
   storedAttention: async () => (await import('./ops/stored-attention.ts')).storedAttentionLowering,
   ungroupByResidue: async () => (await import('./ops/residue.ts')).ungroupByResidueLowering,
 };
