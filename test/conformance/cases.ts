@@ -7,6 +7,7 @@ import { linearCases, quantizeRowsCases } from './cases/linear.ts';
 import { linearAttentionCases } from './cases/linear-attention.ts';
 import { projectRowsCases } from './cases/project-rows.ts';
 import { mergeAttentionCases, residueCases } from './cases/residue.ts';
+import { rotaryCases } from './cases/rotary.ts';
 import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
 import { scoredAttentionCases } from './cases/scored-attention.ts';
 import { storedAttentionCases } from './cases/stored-attention.ts';
@@ -28,6 +29,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...poolCases,
   ...projectRowsCases,
   ...quantizeRowsCases,
+  ...rotaryCases,
   ...scoredAttentionCases,
   ...residueCases,
   ...selectRowsCases,

@@ -13,6 +13,7 @@ import { poolOp } from './pool.ts';
 import { projectRowsOp } from './project-rows.ts';
 import { quantizeRowsOp } from './quantize-rows.ts';
 import { groupByResidueOp, ungroupByResidueOp } from './residue.ts';
+import { rotaryOp } from './rotary.ts';
 import { scoredAttentionOp } from './scored-attention.ts';
 import { selectBlocksOp } from './select-blocks.ts';
 import { selectRowsOp } from './select-rows.ts';
@@ -37,6 +38,7 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     poolOp,
     projectRowsOp,
     quantizeRowsOp,
+    rotaryOp,
     scoredAttentionOp,
     selectRowsOp,
     softmaxOp,
