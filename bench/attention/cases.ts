@@ -1,7 +1,7 @@
 import { MECHANISMS } from '../../src/attention/all.ts';
-import type { AttentionContext, LayerShape, Mechanism } from '../../src/attention/mechanism.ts';
+import type { AttentionContext, LayerShape, Mechanism, Projection } from '../../src/attention/mechanism.ts';
 import { parseOptions } from '../../src/attention/options.ts';
-import { linear, padHead } from '../../src/program/ops/linear.ts';
+import { padHead } from '../../src/program/ops/linear.ts';
 import type { Program } from '../../src/program/program.ts';
 import { trace } from '../../src/program/trace.ts';
 import { elements, encode, type Weight } from '../../src/tensor/codec.ts';
@@ -9,6 +9,8 @@ import { symbol } from '../../src/tensor/dim.ts';
 import { Random } from '../../src/tensor/random.ts';
 
 export const HEADS = 12;
+/** The order in which queries, keys and values are stacked. */
+const PARTS: readonly Projection[] = ['query', 'key', 'value'];
 
 /** One mechanism at one head size, alone: queries, keys and values come from outside, as a product would leave them. */
 export interface AttentionCase {
@@ -54,7 +56,7 @@ export function attentionCase(
   const random = new Random(9);
   const inputs: Record<string, Float32Array | Int32Array> = { lengths: Int32Array.of(n) };
   const [B, N] = [symbol('B'), symbol('N')];
-  const half = n * padHead(headSize) * HEADS;
+  const size = n * padHead(headSize) * HEADS;
   const program = trace(weights, (t) => {
     if (refusal) return;
     const need = (weight: string, shape: readonly number[]) => {
@@ -72,21 +74,25 @@ export function attentionCase(
       layer,
       x,
       lengths,
-      project(parts, ...rest) {
-        if (rest.length > 0 || mechanism.kind === 'grouped') {
-          // Fewer key heads: the product is part of the mechanism.
-          return linear(
-            t,
-            x,
-            parts.map((part) => need(`${part}.weight`, [C, C])),
-            parts.map((part) => need(`${part}.bias`, [C])),
-            { heads: { count: HEADS, size: headSize } },
-          );
-        }
+      project(parts, keyHeads = HEADS) {
+        const counts = parts.map((part) => (part === 'query' ? HEADS : keyHeads));
         const input = `projected:${parts.join()}`;
-        const from = parts[0] === 'value' ? 2 * half : 0;
-        inputs[input] = qkv.subarray(from, from + parts.length * half);
-        return t.input(input, 'float32', [parts.length * HEADS, B, N, padHead(headSize)]);
+        const from = (part: Projection) => PARTS.indexOf(part) * size;
+        if (keyHeads === HEADS)
+          inputs[input] = qkv.subarray(from(parts[0]), from(parts[0]) + parts.length * size);
+        else {
+          // The first heads of keys and values stand for those that groups share.
+          const slices = parts.map((part, i) =>
+            qkv.subarray(from(part), from(part) + (size / HEADS) * counts[i]),
+          );
+          const joined = new Float32Array(slices.reduce((sum, slice) => sum + slice.length, 0));
+          slices.reduce((at, slice) => {
+            joined.set(slice, at);
+            return at + slice.length;
+          }, 0);
+          inputs[input] = joined;
+        }
+        return t.input(input, 'float32', [counts.reduce((a, b) => a + b), B, N, padHead(headSize)]);
       },
       parameter(weight, shape) {
         if (!shape) throw new Error(`[bench] ${mechanism.kind} does not say the shape of ${weight}`);

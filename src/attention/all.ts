@@ -8,6 +8,7 @@ import dense from './mechanisms/dense.ts';
 import dynamic from './mechanisms/dynamic.ts';
 import fastWeights from './mechanisms/fast-weights.ts';
 import fixed from './mechanisms/fixed.ts';
+import grouped from './mechanisms/grouped.ts';
 import hedgehog from './mechanisms/hedgehog.ts';
 import local from './mechanisms/local.ts';
 import longformer from './mechanisms/longformer.ts';
@@ -26,6 +27,7 @@ export const MECHANISMS: readonly Mechanism[] = [
   dynamic,
   fastWeights,
   fixed,
+  grouped,
   hedgehog,
   local,
   longformer,

@@ -33,9 +33,10 @@ export interface AttentionContext {
   readonly lengths: Value;
   /**
    * Projects x by the layer's own matrices, stacked in one product: by head, `[parts · H, B, N, D′]` with D′ = D
-   * padded to 8 by zeros. The i-th of `parts` starts at head i · H.
+   * padded to 8 by zeros. The i-th of `parts` starts at head i · H. With `keyHeads`, matrices of keys and of values
+   * have that many heads in place of H, and each part starts where the one before it ends.
    */
-  project(parts: readonly Projection[]): Value;
+  project(parts: readonly Projection[], keyHeads?: number): Value;
   /** A weight of the mechanism's own, stored as `layers.<i>.attention.<name>`. */
   parameter(name: string, shape?: readonly number[]): Parameter;
 }
@@ -103,11 +104,11 @@ export interface Mechanism<S extends OptionSpecs = OptionSpecs> {
   /** Whether it gives what dense attention over the same pairs gives, up to rounding. */
   readonly exact: boolean;
   /** Why it cannot serve a layer with these options, and what can; null when it can. */
-  refuse?(layer: LayerShape, options: OptionsOf<S>): string | null;
+  refuse?(layer: LayerShape, options: OptionsOf<NoInfer<S>>): string | null;
   /** Traces the attention of one layer; gives `[B, N, H·D]`. */
   lower(context: AttentionContext, options: OptionsOf<S>): Value;
   /** Makes the mechanism's weights from the dense layer's; absent when it has none of its own. */
-  initialise?(context: InitialiseContext, options: OptionsOf<S>): Promise<Initialised>;
+  initialise?(context: InitialiseContext, options: OptionsOf<NoInfer<S>>): Promise<Initialised>;
   /** Options that the conformance suite runs, beside the defaults' own bounds. */
   readonly examples: readonly Partial<OptionsOf<S>>[];
   /** Options that the benchmark times, by the suffix of the row's name; the first is the mechanism's own row. */

@@ -11,6 +11,7 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<{ default: Mechani
   dynamic: () => import('./mechanisms/dynamic.ts'),
   'fast-weights': () => import('./mechanisms/fast-weights.ts'),
   fixed: () => import('./mechanisms/fixed.ts'),
+  grouped: () => import('./mechanisms/grouped.ts'),
   hedgehog: () => import('./mechanisms/hedgehog.ts'),
   local: () => import('./mechanisms/local.ts'),
   longformer: () => import('./mechanisms/longformer.ts'),

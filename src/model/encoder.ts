@@ -71,15 +71,16 @@ function attendWith(
   lengths: Value,
 ): Value {
   const at = names.layer(layer.index);
-  const inner = layer.heads * layer.headSize;
-  const project = (parts: readonly Projection[]) =>
-    linear(
+  const project = (parts: readonly Projection[], keyHeads = layer.heads) => {
+    const rows = (part: Projection) => (part === 'query' ? layer.heads : keyHeads) * layer.headSize;
+    return linear(
       t,
       x,
-      parts.map((part) => t.parameter(`${at[part]}.weight`, [inner, layer.inputSize])),
-      parts.map((part) => t.parameter(`${at[part]}.bias`, [inner])),
-      { heads: { count: layer.heads, size: layer.headSize } },
-    ); // [parts·H, B, N, D′]
+      parts.map((part) => t.parameter(`${at[part]}.weight`, [rows(part), layer.inputSize])),
+      parts.map((part) => t.parameter(`${at[part]}.bias`, [rows(part)])),
+      { heads: { size: layer.headSize } },
+    ); // [Σ heads, B, N, D′]
+  };
   const parameter = (name: string, shape?: readonly number[]) =>
     t.parameter(`${at.attention}.${name}`, shape);
   return mechanism.lower({ t, layer, x, lengths, project, parameter }, options as never);

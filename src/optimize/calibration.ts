@@ -142,8 +142,10 @@ function tapOf(program: Program, { from, to }: Stage, { config }: Model, layer: 
       const place = parameters
         .slice(0, attributes.parts)
         .findIndex(({ name }) => name === `${at[part]}.weight`);
-      if (place >= 0 && attributes.heads?.count === heads)
-        return { value: outputs[0], from: place * heads, x: seenBy(program, inputs[0]) };
+      const size = attributes.heads?.size;
+      if (place < 0 || !size || parameters[place].shape[0] !== heads * size) continue;
+      const before = parameters.slice(0, place).reduce((rows, { shape }) => rows + shape[0], 0);
+      return { value: outputs[0], from: before / size, x: seenBy(program, inputs[0]) };
     }
     throw refused();
   });

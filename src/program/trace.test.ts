@@ -42,8 +42,8 @@ describe('a shape that does not fit names both shapes', () => {
     ],
     [
       'linear: heads',
-      (t) => linear(t, x(t, 4), [t.parameter('w')], [t.parameter('b')], { heads: { count: 2, size: 4 } }),
-      'expected 1·2·4, got 6.',
+      (t) => linear(t, x(t, 4), [t.parameter('w')], [t.parameter('b')], { heads: { size: 4 } }),
+      'expected a multiple of 4, got 6.',
     ],
     [
       'linear: residual',

@@ -113,7 +113,7 @@ describe('hand-computed values', () => {
       .weight('b', 'float32', [4], new Float32Array(4))
       .finish((t, input) => [
         linear(t, input('x', [1, 2, 1]), [t.parameter('w')], [t.parameter('b')], {
-          heads: { count: 2, size: 2 },
+          heads: { size: 2 },
         }),
       ]);
     const zeros = [0, 0, 0, 0, 0, 0];

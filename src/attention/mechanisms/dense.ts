@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, pairOptions } from '../pairs.ts';
+import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
 
 /** Every token sees every token: softmax(QKᵀ/√D)V, fused, with O(n·D) of scratch. */
 export default mechanism({
@@ -16,7 +16,15 @@ export default mechanism({
   needs: { training: 'none', calibration: false, boundedLength: false },
   growth: { time: 'n²', memory: 'n' },
   exact: true,
+  refuse: refusePairs,
   lower: (context, options) => attendPairs(context, null, options),
-  examples: [{}],
-  bench: { dense: {} },
+  initialise: initialisePairs,
+  examples: [{}, { softcap: 2 }, { position: 'alibi' }, { position: 'relative' }, { position: 'rotary' }],
+  bench: {
+    dense: {},
+    'dense-softcap': { softcap: 50 },
+    'dense-alibi': { position: 'alibi' },
+    'dense-relative': { position: 'relative' },
+    'dense-rotary': { position: 'rotary' },
+  },
 });

@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, pairOptions } from '../pairs.ts';
+import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
 import { fixed } from '../pattern/patterns.ts';
 
 /**
@@ -30,11 +30,12 @@ export default mechanism({
   needs: { training: 'required', calibration: false, boundedLength: false },
   growth: { time: 'n²·summary/block + n·block', memory: 'n' },
   exact: true,
-  refuse: (_layer, { block, summary }) =>
+  refuse: (layer, { block, summary, ...options }) =>
     summary <= block
-      ? null
+      ? refusePairs(layer, options)
       : `expected summary at most block (${block}), got ${summary}. Use a larger block.`,
   lower: (context, options) => attendPairs(context, fixed(options.block, options.summary), options),
+  initialise: initialisePairs,
   examples: [{ block: 8, summary: 2 }],
   bench: { fixed: { block: 512, summary: 64 } },
 });

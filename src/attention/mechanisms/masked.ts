@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, pairOptions } from '../pairs.ts';
+import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
 import { local } from '../pattern/window.ts';
 
 /** Any pattern: the pairs that an expression of query, key and head keeps. */
@@ -20,7 +20,9 @@ export default mechanism({
   needs: { training: 'recommended', calibration: false, boundedLength: false },
   growth: { time: 'kept blocks', memory: 'n' },
   exact: true,
+  refuse: refusePairs,
   lower: (context, options) => attendPairs(context, options.mask, options),
+  initialise: initialisePairs,
   examples: [{ mask: local(2, 2) }],
   bench: {},
 });

@@ -86,7 +86,7 @@ function packedLinear(
   const weights = node.parameters.slice(0, parts);
   const first = weights.map((_, i) => weights.slice(0, i).reduce((n, w) => n + rowsOf(w.shape), 0));
   const rows = weights.reduce((n, w) => n + rowsOf(w.shape), 0);
-  const columns = heads ? parts * heads.count * heads.padded : rows;
+  const columns = heads ? (rows / heads.size) * heads.padded : rows;
   const panels = Math.ceil(columns / panel);
   const K = quantized ? quantizedPitch(columnsOf(weights[0].shape)) : columnsOf(weights[0].shape);
   const panelBytes = K * panel * (quantized ? 1 : 4);
@@ -104,7 +104,7 @@ function packedLinear(
     corrections: quantized ? take(vector) : 0,
     columnOf: (part, row) =>
       heads
-        ? (part * heads.count + Math.floor(row / heads.size)) * heads.padded + (row % heads.size)
+        ? ((first[part] + row - (row % heads.size)) / heads.size) * heads.padded + (row % heads.size)
         : first[part] + row,
     runOf: (part, row) =>
       heads && heads.padded !== heads.size ? heads.size - (row % heads.size) : weights[part].shape[0] - row,

@@ -5,9 +5,9 @@ import type { Tracer } from '../trace.ts';
 import { type Activation, activate } from './activation.ts';
 import { quantizeRows } from './quantize-rows.ts';
 
-/** Output laid out by head, `[parts · count, B, N, padded]`: attention then reads each head contiguously. */
+/** Output laid out by head, `[heads, B, N, padded]`: attention then reads each head contiguously. */
 export interface HeadLayout {
-  readonly count: number;
+  /** Rows of the weights that make a head; the weights may hold different numbers of heads. */
   readonly size: number;
   /** `size` rounded up to a multiple of 8; the extra columns are 0. */
   readonly padded: number;
@@ -26,7 +26,7 @@ export type LinearNode = Node<'linear', LinearAttributes>;
 export interface LinearOptions {
   activation?: Activation;
   residual?: Value;
-  heads?: { count: number; size: number };
+  heads?: { size: number };
 }
 
 export const padHead = (size: number): number => (size + 7) & ~7;
@@ -67,7 +67,7 @@ export function linear(
         `[${w.shape[0]}]`,
         formatShape(biases[i].shape),
       );
-    if (w.codec !== weights[0].codec)
+    if ((w.codec === 'int8') !== (weights[0].codec === 'int8'))
       throw shapeError('linear', 'stacked weights of different codecs', weights[0].codec, w.codec);
     rows += w.shape[0];
   });
@@ -76,16 +76,17 @@ export function linear(
   let heads: HeadLayout | null = null;
   let shape: readonly Dim[] = [...lead, dim(rows)];
   if (options.heads) {
-    const { count, size } = options.heads;
-    if (rows !== weights.length * count * size)
-      throw shapeError(
-        'linear',
-        'rows do not split into heads',
-        `${weights.length}·${count}·${size}`,
-        `${rows}`,
-      );
-    heads = { count, size, padded: padHead(size) };
-    shape = [dim(weights.length * count), ...lead, dim(heads.padded)];
+    const { size } = options.heads;
+    for (const w of weights)
+      if (w.shape[0] % size !== 0)
+        throw shapeError(
+          'linear',
+          `rows of ${w.name} do not split into heads`,
+          `a multiple of ${size}`,
+          `${w.shape[0]}`,
+        );
+    heads = { size, padded: padHead(size) };
+    shape = [dim(rows / size), ...lead, dim(heads.padded)];
   }
   if (options.residual && formatShape(options.residual.shape) !== formatShape(shape))
     throw shapeError(

@@ -15,7 +15,8 @@ interface LinearOptions {
   parts?: number;
   codec?: Codec;
   activation?: Activation;
-  heads?: { count: number; size: number };
+  /** Heads of each part, or of each in turn. */
+  heads?: { count: number | readonly number[]; size: number };
   residual?: boolean;
   x?: Fill;
   w?: Fill;
@@ -23,7 +24,11 @@ interface LinearOptions {
 
 function linearCase(name: string, options: LinearOptions): ConformanceCase {
   const { B = 1, N = 5, K = 24, parts = 1, codec = 'float32', x = 'gaussian', heads } = options;
-  const C = heads ? heads.count * heads.size : (options.C ?? 16);
+  const rows = Array.from({ length: parts }, (_, p) => {
+    if (!heads) return options.C ?? 16;
+    return (typeof heads.count === 'number' ? heads.count : heads.count[p]) * heads.size;
+  });
+  const allRows = rows.reduce((a, b) => a + b);
   return {
     op: 'linear',
     name: `${codec}: ${name}`,
@@ -32,18 +37,18 @@ function linearCase(name: string, options: LinearOptions): ConformanceCase {
     build(random) {
       const builder = new CaseBuilder(random, { B, N }).data('x', filled(random, B * N * K, x, K));
       const shape = heads
-        ? [parts * heads.count, symbol('B'), symbol('N'), padHead(heads.size)]
-        : [symbol('B'), symbol('N'), parts * C];
+        ? [allRows / heads.size, symbol('B'), symbol('N'), padHead(heads.size)]
+        : [symbol('B'), symbol('N'), allRows];
       if (options.residual) {
         const padded = heads ? padHead(heads.size) : 1;
-        const size = heads ? parts * heads.count * padded : parts * C;
+        const size = heads ? (allRows / heads.size) * padded : allRows;
         // The padding of a head is zero wherever heads are laid out.
         const values = random
           .gaussians(B * N * size)
           .map((v, i) => (heads && i % padded >= heads.size ? 0 : v));
         builder.data('residual', values);
       }
-      for (let p = 0; p < parts; p++)
+      for (const [p, C] of rows.entries())
         builder
           .weight(`w${p}`, codec, [C, K], options.w && filled(random, C * K, options.w, K))
           .weight(`b${p}`, 'float32', [C], random.gaussians(C, 0.5));
@@ -95,6 +100,12 @@ export const linearCases: ConformanceCase[] = [
     ...[1, 3, 4, 8, 15, 16, 17, 31, 33].map((K) => linearCase(`${K} input columns`, { codec, K, C: 10 })),
     ...[1, 3, 4, 7, 8, 12, 23, 24, 31, 65].map((C) => linearCase(`${C} output columns`, { codec, C })),
     linearCase('two parts', { codec, N: 4, C: 13, parts: 2 }),
+    linearCase('four heads on two pairs of others', {
+      codec,
+      N: 9,
+      parts: 3,
+      heads: { count: [4, 2, 1], size: 20 },
+    }),
     linearCase('heads with a residual', { codec, heads: { count: 2, size: 20 }, residual: true }),
     linearCase('a long inner product', { codec, N: 3, K: 1536, C: 24 }),
     linearCase('many rows', { codec, B: 3, N: 67, K: 32, C: 40 }),
