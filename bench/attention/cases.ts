@@ -38,6 +38,8 @@ export function variants(): { name: string; mechanism: Mechanism; options: Recor
   );
 }
 
+await Promise.all(variants().map(({ mechanism, options }) => mechanism.prepare?.(options as never)));
+
 /** Queries, keys and values `[3H, n, D′]` of unit variance, the same for every mechanism. */
 export function stackedInput(headSize: number, n: number): Float32Array {
   return new Random(4 + headSize).gaussians(3 * HEADS * n * padHead(headSize));

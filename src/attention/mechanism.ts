@@ -105,6 +105,8 @@ export interface Mechanism<S extends OptionSpecs = OptionSpecs> {
   readonly exact: boolean;
   /** Why it cannot serve a layer with these options, and what can; null when it can. */
   refuse?(layer: LayerShape, options: OptionsOf<NoInfer<S>>): string | null;
+  /** Loads what these options need beyond the mechanism's own file; comes before `lower`. */
+  prepare?(options: OptionsOf<NoInfer<S>>): Promise<void>;
   /** Traces the attention of one layer; gives `[B, N, H·D]`. */
   lower(context: AttentionContext, options: OptionsOf<S>): Value;
   /** Makes the mechanism's weights from the dense layer's; absent when it has none of its own. */

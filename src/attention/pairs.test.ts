@@ -10,10 +10,10 @@ import { trace } from '../program/trace.ts';
 import { encode, type Weight } from '../tensor/codec.ts';
 import { symbol } from '../tensor/dim.ts';
 import { Random } from '../tensor/random.ts';
-import type { AttentionContext } from './mechanism.ts';
+import type { AttentionContext, InitialiseContext } from './mechanism.ts';
 import dense from './mechanisms/dense.ts';
 import { parseOptions } from './options.ts';
-import { attendPairs, initialisePairs, type PairOptions, pairOptions, refusePairs } from './pairs.ts';
+import { attendPairs, type PairOptions, pairOptions, pairParts } from './pairs.ts';
 import { local } from './pattern/window.ts';
 
 const [H, D] = [3, 12];
@@ -21,6 +21,8 @@ const PITCH = padHead(D);
 const layer = { index: 0, inputSize: H * D, heads: H, headSize: D, maxLength: 1000 };
 const optionsOf = (given: Partial<PairOptions>) =>
   parseOptions('dense', pairOptions, given) as unknown as PairOptions;
+
+await pairParts.prepare(optionsOf({ softcap: 1 }));
 
 const REACH = 4;
 const biases = new Random(3).gaussians(H * (2 * REACH + 1));
@@ -192,9 +194,9 @@ describe('rotary positions', () => {
   });
 
   it('ask for heads of even size', () => {
-    expect(refusePairs({ ...layer, headSize: 7 }, optionsOf({ position: 'rotary' }))).toMatch(/pairs/);
-    expect(refusePairs({ ...layer, headSize: 7 }, optionsOf({ position: 'alibi' }))).toBeNull();
-    expect(refusePairs(layer, optionsOf({ position: 'rotary' }))).toBeNull();
+    expect(pairParts.refuse({ ...layer, headSize: 7 }, optionsOf({ position: 'rotary' }))).toMatch(/pairs/);
+    expect(pairParts.refuse({ ...layer, headSize: 7 }, optionsOf({ position: 'alibi' }))).toBeNull();
+    expect(pairParts.refuse(layer, optionsOf({ position: 'rotary' }))).toBeNull();
     expect(dense.refuse!({ ...layer, headSize: 7 }, optionsOf({ position: 'rotary' }) as never)).toMatch(/7/);
   });
 });
@@ -202,9 +204,11 @@ describe('rotary positions', () => {
 describe('weights of their own', () => {
   it('have none but relative biases, which start at nothing', async () => {
     for (const position of ['none', 'alibi', 'rotary'] as const)
-      expect(await initialisePairs({ layer }, optionsOf({ position }))).toEqual(new Map());
+      expect(await pairParts.initialise({ layer } as InitialiseContext, optionsOf({ position }))).toEqual(
+        new Map(),
+      );
     const relative = { position: 'relative', relativeDistance: REACH } as const;
-    const made = await initialisePairs({ layer }, optionsOf(relative));
+    const made = await pairParts.initialise({ layer } as InitialiseContext, optionsOf(relative));
     expect([...made.keys()]).toEqual(['relative']);
     const { shape, data } = made.get('relative')!;
     expect(shape).toEqual([H, 2 * REACH + 1]);

@@ -37,6 +37,7 @@ export async function traceEncoder(
     expectFit(choice, layerShape(config, i));
     return choice;
   });
+  await Promise.all(chosen.map(({ mechanism, options }) => mechanism.prepare?.(options as never)));
   return trace(weights, (t) => {
     const [B, N] = [symbol('B'), symbol('N')];
     const ids = t.input('ids', 'int32', [B, N]);

@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 import { bigBird } from '../pattern/patterns.ts';
 
 /** A sliding window, a few global tokens, and random blocks that let news travel in few layers. */
@@ -42,9 +42,8 @@ export default mechanism({
   needs: { training: 'recommended', calibration: false, boundedLength: false },
   growth: { time: 'n·(2·window + globals + random·block)', memory: 'n' },
   exact: true,
-  refuse: refusePairs,
+  ...pairParts,
   lower: (context, options) => attendPairs(context, bigBird(options), options),
-  initialise: initialisePairs,
   examples: [{ window: 2, globals: 1, random: 2, block: 4, seed: 5 }],
   bench: { bigbird: {} },
 });

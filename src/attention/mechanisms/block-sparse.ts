@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 import { randomDensity } from '../pattern/patterns.ts';
 
 /** Whole blocks of pairs, drawn once by a seed; time is that of the blocks kept. A list of one's own: `masked`. */
@@ -28,9 +28,8 @@ export default mechanism({
   needs: { training: 'required', calibration: false, boundedLength: false },
   growth: { time: 'density·n²', memory: 'n' },
   exact: true,
-  refuse: refusePairs,
+  ...pairParts,
   lower: (context, options) => attendPairs(context, randomDensity(options), options),
-  initialise: initialisePairs,
   examples: [{ density: 0.4, block: 4, seed: 2 }],
   bench: {
     'block-sparse-25': { density: 0.25 },

@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 import { causal } from '../pattern/patterns.ts';
 
 /** Each token sees itself and what came before it. */
@@ -17,9 +17,8 @@ export default mechanism({
   needs: { training: 'required', calibration: false, boundedLength: false },
   growth: { time: 'n²/2', memory: 'n' },
   exact: true,
-  refuse: refusePairs,
+  ...pairParts,
   lower: (context, options) => attendPairs(context, causal(), options),
-  initialise: initialisePairs,
   examples: [{}],
   bench: { causal: {} },
 });

@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 
 /** Every token sees every token: softmax(QKᵀ/√D)V, fused, with O(n·D) of scratch. */
 export default mechanism({
@@ -16,9 +16,8 @@ export default mechanism({
   needs: { training: 'none', calibration: false, boundedLength: false },
   growth: { time: 'n²', memory: 'n' },
   exact: true,
-  refuse: refusePairs,
+  ...pairParts,
   lower: (context, options) => attendPairs(context, null, options),
-  initialise: initialisePairs,
   examples: [{}, { softcap: 2 }, { position: 'alibi' }, { position: 'relative' }, { position: 'rotary' }],
   bench: {
     dense: {},

@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 import { fixed } from '../pattern/patterns.ts';
 
 /**
@@ -30,12 +30,12 @@ export default mechanism({
   needs: { training: 'required', calibration: false, boundedLength: false },
   growth: { time: 'n²·summary/block + n·block', memory: 'n' },
   exact: true,
+  ...pairParts,
   refuse: (layer, { block, summary, ...options }) =>
     summary <= block
-      ? refusePairs(layer, options)
+      ? pairParts.refuse(layer, options)
       : `expected summary at most block (${block}), got ${summary}. Use a larger block.`,
   lower: (context, options) => attendPairs(context, fixed(options.block, options.summary), options),
-  initialise: initialisePairs,
   examples: [{ block: 8, summary: 2 }],
   bench: { fixed: { block: 512, summary: 64 } },
 });

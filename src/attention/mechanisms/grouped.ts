@@ -1,6 +1,6 @@
 import { meanHeads } from '../initialise/mean-heads.ts';
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 
 /**
  * Grouped-query attention: heads share `groups` heads of keys and values, so that their matrices shrink to
@@ -30,14 +30,15 @@ export default mechanism({
   needs: { training: 'recommended', calibration: false, boundedLength: false },
   growth: { time: 'n²', memory: 'n' },
   exact: false,
+  ...pairParts,
   refuse(layer, options) {
     if (layer.heads % options.groups !== 0)
       return `its ${layer.heads} heads do not fall into ${options.groups} equal groups. Choose a divisor of ${layer.heads}.`;
-    return refusePairs(layer, options);
+    return pairParts.refuse(layer, options);
   },
   lower: (context, options) => attendPairs(context, null, options, options.groups),
   async initialise(context, options) {
-    const made = new Map(await initialisePairs(context, options));
+    const made = new Map(await pairParts.initialise(context, options));
     for (const part of ['key', 'value'])
       for (const name of [`${part}.weight`, `${part}.bias`])
         made.set(name, meanHeads(await context.weight(name), context.layer, options.groups, name));

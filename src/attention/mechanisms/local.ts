@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 import { local } from '../pattern/window.ts';
 
 const MOST = 10_000_000;
@@ -23,9 +23,8 @@ export default mechanism({
   needs: { training: 'recommended', calibration: false, boundedLength: false },
   growth: { time: 'n·(left + right)', memory: 'n' },
   exact: true,
-  refuse: refusePairs,
+  ...pairParts,
   lower: (context, options) => attendPairs(context, local(options.left, options.right), options),
-  initialise: initialisePairs,
   examples: [
     { left: 3, right: 5 },
     { left: 0, right: 0 },

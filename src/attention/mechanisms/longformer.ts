@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 import { longformer } from '../pattern/patterns.ts';
 
 /** A sliding window, and a few first tokens that see all and are seen by all. */
@@ -33,9 +33,8 @@ export default mechanism({
   needs: { training: 'recommended', calibration: false, boundedLength: false },
   growth: { time: 'n·(2·window + globals)', memory: 'n' },
   exact: true,
-  refuse: refusePairs,
+  ...pairParts,
   lower: (context, options) => attendPairs(context, longformer(options), options),
-  initialise: initialisePairs,
   examples: [
     { window: 3, globals: 1 },
     { window: 2, globals: 0 },

@@ -1,5 +1,5 @@
 import { mechanism } from '../mechanism.ts';
-import { attendPairs, initialisePairs, pairOptions, refusePairs } from '../pairs.ts';
+import { attendPairs, pairOptions, pairParts } from '../pairs.ts';
 import { local } from '../pattern/window.ts';
 
 /** Any pattern: the pairs that an expression of query, key and head keeps. */
@@ -20,9 +20,8 @@ export default mechanism({
   needs: { training: 'recommended', calibration: false, boundedLength: false },
   growth: { time: 'kept blocks', memory: 'n' },
   exact: true,
-  refuse: refusePairs,
+  ...pairParts,
   lower: (context, options) => attendPairs(context, options.mask, options),
-  initialise: initialisePairs,
   examples: [{ mask: local(2, 2) }],
   bench: {},
 });
