@@ -63,6 +63,17 @@ export function expectFit({ mechanism, options }: ChosenMechanism, layer: LayerS
     );
 }
 
+/** @throws `ATTENTION_REFUSED` for a mechanism that is made for the model's own longest sequence */
+export async function expectUnbounded({ layers, maxLength }: EncoderConfig): Promise<void> {
+  for (const { kind, needs } of (await loadMechanisms(layers.map(({ attention }) => attention))).values())
+    if (needs.boundedLength)
+      throw new AttenuateError(
+        'ATTENTION_REFUSED',
+        `[attention] ${kind} is made for this model's length: expected at most ${maxLength} tokens, got tilePositions. Load without it.`,
+        { kind, maxLength },
+      );
+}
+
 /** One layer's attention by its mechanism, `[B, N, C]` → `[B, N, H·D]`. */
 function attendWith(
   t: Tracer,

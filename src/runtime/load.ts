@@ -1,7 +1,7 @@
 import { WasmEngine } from '../backend/wasm/engine.ts';
 import { createTokenizer } from '../format/tokenizer.ts';
 import type { Model } from '../model/config.ts';
-import { traceEncoder } from '../model/encoder.ts';
+import { expectUnbounded, traceEncoder } from '../model/encoder.ts';
 import { byteSize } from '../tensor/codec.ts';
 import { configure } from './configure.ts';
 import type { Platform } from './platform.ts';
@@ -22,6 +22,7 @@ export async function loadOn(
 ): Promise<TextModel> {
   const { signal, onProgress } = options;
   signal?.throwIfAborted();
+  if (options.tilePositions) await expectUnbounded(model.config);
   const config = options.tilePositions
     ? { ...model.config, tilePositions: true, maxLength: TILED_LENGTH }
     : model.config;

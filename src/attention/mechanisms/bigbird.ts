@@ -33,7 +33,7 @@ export default mechanism({
       least: 0,
       most: 64,
       default: 3,
-      what: 'random blocks that each block of queries sees',
+      what: 'random blocks that each block of queries sees, in mean',
     },
     block: { type: 'integer', least: 1, most: 65_536, default: 64, what: 'tokens of a random block' },
     seed: { type: 'integer', least: 0, most: 2 ** 31 - 1, default: 0, what: 'which random blocks' },

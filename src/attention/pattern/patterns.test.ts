@@ -43,12 +43,22 @@ describe('patterns', () => {
     expect(seen(blockSparse({ block: 4, pairs }), 14, 16)).toEqual([]);
   });
 
-  it('draw random blocks by seed, as many as asked for or fewer where two are the same', () => {
-    const runs = (seed: number, q: number) =>
-      new Set(seen(random({ blocks: 3, block: 8, seed }), q).map((k) => Math.floor(k / 8)));
-    const counts = Array.from({ length: 12 }, (_, block) => runs(1, 8 * block).size);
-    expect(Math.max(...counts)).toBe(3);
-    expect(Math.min(...counts)).toBeGreaterThanOrEqual(1);
+  it('draw random blocks by seed, in mean as many as asked for, before and after, whatever the padding', () => {
+    const runs = (seed: number, q: number, keys = n) =>
+      new Set(seen(random({ blocks: 3, block: 8, seed }), q, keys).map((k) => Math.floor(k / 8)));
+    const size = { heads: 1, queries: 32_000, keys: 32_000, queryBlock: 32, keyBlock: 32 };
+    const { kept } = buildBlockMask(random({ blocks: 3, block: 32, seed: 1 }), size);
+    // 3000 draws, of which a few are the same.
+    expect(kept).toBeGreaterThan(2900);
+    expect(kept).toBeLessThanOrEqual(3000);
+    for (const q of [0, 8, 40, 88]) {
+      expect(runs(1, q).size).toBeGreaterThanOrEqual(1);
+      const longer = [...runs(1, q, 4 * n)];
+      expect(longer.filter((run) => run < n / 8)).toEqual([...runs(1, q)]);
+      expect(Math.min(...longer)).toBeLessThanOrEqual(q / 8);
+    }
+    const later = Array.from({ length: 12 }, (_, run) => [...runs(1, 8 * run)].some((other) => other > run));
+    expect(later).toContain(true);
     expect([...runs(1, 40)]).toEqual([...runs(1, 47)]);
     const all = (seed: number) => Array.from({ length: 12 }, (_, block) => [...runs(seed, 8 * block)].join());
     expect(all(1)).not.toEqual(all(2));

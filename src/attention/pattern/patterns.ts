@@ -8,7 +8,6 @@ import {
   hash,
   type IntegerExpression,
   key,
-  keys,
   le,
   lookup,
   type MaskExpression,
@@ -54,8 +53,10 @@ export function document(starts: readonly number[], length: number): MaskExpress
 const allOf = (masks: readonly MaskExpression[]): MaskExpression => masks.reduce(or);
 
 /**
- * Each run of `block` queries sees `blocks` runs of keys drawn by `seed`, with repetition. BigBird, Zaheer et al.
- * 2020, section 2: the draw is a hash, so that any length has its own and nothing is stored.
+ * Each run of `block` tokens sees, in mean, `blocks` runs drawn by `seed`, as in BigBird (Zaheer et al. 2020, section
+ * 2). Half of the draws, rounded up, pick a run up to one's own; the others are the same draw seen from the drawn
+ * run, which makes it see later ones. The paper draws from all runs of the text: what a token sees would then
+ * depend on how far its text is padded. A draw is a hash: nothing is stored.
  */
 export function random({
   blocks,
@@ -67,10 +68,15 @@ export function random({
   seed: number;
 }): MaskExpression {
   const size = constant(block);
-  const runs = div(add(keys, constant(block - 1)), size);
-  const own = div(query, size);
-  const draw = (i: number): IntegerExpression => mod(hash(own, constant(seed * 1009 + i)), runs);
-  return allOf(Array.from({ length: blocks }, (_, i) => eq(div(key, size), draw(i))));
+  const [own, other] = [div(query, size), div(key, size)];
+  const drawnBy = (run: IntegerExpression, i: number): IntegerExpression =>
+    mod(hash(run, constant(seed * 1009 + i)), add(run, constant(1)));
+  const backward = Math.ceil(blocks / 2);
+  return allOf(
+    Array.from({ length: blocks }, (_, i) =>
+      i < backward ? eq(other, drawnBy(own, i)) : eq(own, drawnBy(other, i - backward)),
+    ),
+  );
 }
 
 /** Each pair of runs of `block` tokens is kept with probability `density`, drawn by `seed`; the diagonal always. */
