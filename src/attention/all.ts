@@ -10,12 +10,16 @@ import fastWeights from './mechanisms/fast-weights.ts';
 import fixed from './mechanisms/fixed.ts';
 import grouped from './mechanisms/grouped.ts';
 import hedgehog from './mechanisms/hedgehog.ts';
+import linformer from './mechanisms/linformer.ts';
 import local from './mechanisms/local.ts';
 import longformer from './mechanisms/longformer.ts';
 import masked from './mechanisms/masked.ts';
 import performer from './mechanisms/performer.ts';
 import reluLinear from './mechanisms/relu-linear.ts';
 import strided from './mechanisms/strided.ts';
+import synthesizerDense from './mechanisms/synthesizer-dense.ts';
+import synthesizerFactorised from './mechanisms/synthesizer-factorised.ts';
+import synthesizerRandom from './mechanisms/synthesizer-random.ts';
 
 /** Every mechanism. A page never downloads this. */
 export const MECHANISMS: readonly Mechanism[] = [
@@ -29,10 +33,14 @@ export const MECHANISMS: readonly Mechanism[] = [
   fixed,
   grouped,
   hedgehog,
+  linformer,
   local,
   longformer,
   masked,
   performer,
   reluLinear,
   strided,
+  synthesizerDense,
+  synthesizerFactorised,
+  synthesizerRandom,
 ];

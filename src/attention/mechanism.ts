@@ -70,8 +70,13 @@ export interface InitialiseContext {
   readonly calibration: Calibration | null;
 }
 
+/** A weight that a mechanism makes, stored as float32 unless it says otherwise. */
+export interface MadeTensor extends Tensor {
+  readonly codec?: 'float32' | 'float16' | 'int8';
+}
+
 /** Weights by name below `layers.<i>.attention.`; null takes one out of the model. */
-export type Initialised = ReadonlyMap<string, Tensor | null>;
+export type Initialised = ReadonlyMap<string, MadeTensor | null>;
 
 export interface Needs {
   /** What accuracy asks for after the change. */

@@ -99,7 +99,8 @@ async function initialised(
     const made: Initialised = await mechanism.initialise!({ layer, weight, calibration }, options as never);
     for (const [name, tensor] of made) {
       // What takes the place of an int8 matrix is one too: matrices of one product share their codec.
-      const codec = model.weights.specs.get(`${prefix}.${name}`)?.codec === 'int8' ? 'int8' : 'float32';
+      const before = model.weights.specs.get(`${prefix}.${name}`)?.codec;
+      const codec = tensor?.codec ?? (before === 'int8' ? 'int8' : 'float32');
       out.set(`${prefix}.${name}`, tensor && encode(codec, tensor.shape, tensor.data));
     }
   }

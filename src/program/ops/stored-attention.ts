@@ -18,15 +18,16 @@ export type StoredAttentionNode = Node<'storedAttention', StoredAttentionAttribu
 export const LEAST_SUM = 1e-37;
 
 /**
- * Attention whose weights are stored: row q of head h is `Σ P[h, q, k] · V[h, k] / Σ P[h, q, k]` over the keys
- * k < `lengths[b]`, with P `[H, Nmax, Nmax]` ≥ 0, not normalised, float or int8 (whose row scales cancel). Values by
- * head `[heads, B, N, D′]`; gives `[B, N, H·D]`. A row without a key of weight is 0.
+ * Attention whose weights are stored: row q of head h is `Σ R[h, q, k]² · V[h, k] / Σ R[h, q, k]²` over the keys
+ * k < `lengths[b]`. R `[H, Nmax, Nmax]` holds the square roots of weights that need not be normalised: whatever the
+ * bytes, no weight is negative, and int8 reaches from 1 to 127⁻² of a row's largest (its row scales cancel). Values
+ * by head `[heads, B, N, D′]`; gives `[B, N, H·D]`. A row without a key of weight is 0.
  * Synthesizer, Tay et al. 2021, section 3.3.
  * @throws `SHAPE_MISMATCH`
  */
 export function storedAttention(
   t: Tracer,
-  weights: Parameter,
+  roots: Parameter,
   values: Heads,
   lengths: Value,
   { heads, headSize }: { readonly heads: number; readonly headSize: number },
@@ -45,18 +46,18 @@ export function storedAttention(
       `at least ${from + heads} heads of rows of ${padHead(headSize)} columns, and lengths [B]`,
       `${formatShape(value.shape)} and ${formatShape(lengths.shape)}`,
     );
-  const [H, rows, columns] = weights.shape;
-  if (weights.shape.length !== 3 || H !== heads || rows !== columns)
+  const [H, rows, columns] = roots.shape;
+  if (roots.shape.length !== 3 || H !== heads || rows !== columns)
     throw shapeError(
       'storedAttention',
-      `weights ${weights.name} that do not fit`,
+      `weights ${roots.name} that do not fit`,
       `[${heads}, Nmax, Nmax]`,
-      formatShape(weights.shape),
+      formatShape(roots.shape),
     );
   const [, B, N] = value.shape;
   return t.emit('storedAttention', {
     inputs: [value, lengths],
-    parameters: [weights],
+    parameters: [roots],
     outputs: [['o', 'float32', [B, N, dim(heads * headSize)]]],
     attributes: { heads, headSize, from } satisfies StoredAttentionAttributes,
     rowWise: false,
@@ -67,12 +68,9 @@ export const storedAttentionOp: OpDefinition<StoredAttentionNode> = {
   kind: 'storedAttention',
   budget: { absolute: 1e-6, relative: 3e-6 },
   multiplyAdds: ({ attributes: { heads, headSize } }, { inputs: [[, B, N]] }) => B * heads * N * N * headSize,
-  reference(
-    { attributes: { heads: H, headSize: D, from } },
-    { inputs: [v, lengths], parameters: [weights] },
-  ) {
+  reference({ attributes: { heads: H, headSize: D, from } }, { inputs: [v, lengths], parameters: [roots] }) {
     const [, B, N, pitch] = v.shape;
-    const most = weights.shape[1];
+    const most = roots.shape[1];
     if (N > most)
       throw shapeError('storedAttention', 'sequence longer than its weights', `at most ${most}`, `${N}`);
     const out = new Float64Array(B * N * H * D);
@@ -80,7 +78,8 @@ export const storedAttentionOp: OpDefinition<StoredAttentionNode> = {
       const n = Math.max(0, Math.min(N, lengths.data[b]));
       for (let h = 0; h < H; h++)
         for (let q = 0; q < N; q++) {
-          const row = weights.data.subarray((h * most + q) * most, (h * most + q) * most + n);
+          const first = (h * most + q) * most;
+          const row = roots.data.subarray(first, first + n).map((x) => x * x);
           const sum = row.reduce((a, p) => a + p, 0);
           if (sum < LEAST_SUM) continue;
           const to = ((b * N + q) * H + h) * D;

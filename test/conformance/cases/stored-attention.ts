@@ -13,13 +13,13 @@ interface StoredOptions {
   lengths?: number[];
   codec?: 'float32' | 'float16' | 'int8';
   factor?: number;
-  /** Weight of a pair from its place in the matrix and a uniform number; by default the number. */
-  weight?: (q: number, k: number, uniform: number) => number;
+  /** Root of a pair's weight from its place in the matrix and a uniform number; by default the number. */
+  root?: (q: number, k: number, uniform: number) => number;
 }
 
 function storedCase(name: string, options: StoredOptions): ConformanceCase {
   const { N = 40, H = 2, D = 32, from = 0, most = N, lengths = [N], factor = 1 } = options;
-  const { codec = 'float32', weight = (_q, _k, u) => u } = options;
+  const { codec = 'float32', root = (_q, _k, u) => u } = options;
   const pitch = padHead(D);
   return {
     op: 'storedAttention',
@@ -29,13 +29,13 @@ function storedCase(name: string, options: StoredOptions): ConformanceCase {
     build(random) {
       const B = lengths.length;
       const v = random.gaussians((from + H) * B * N * pitch).map((x, i) => (i % pitch >= D ? 0 : x * factor));
-      const weights = Float32Array.from({ length: H * most * most }, (_, i) =>
-        weight(Math.floor(i / most) % most, i % most, random.uniform()),
+      const roots = Float32Array.from({ length: H * most * most }, (_, i) =>
+        root(Math.floor(i / most) % most, i % most, random.uniform()),
       );
       return new CaseBuilder(random, { B, N })
         .data('v', v)
         .data('lengths', Int32Array.from(lengths))
-        .weight('p', codec, [H, most, most], weights)
+        .weight('p', codec, [H, most, most], roots)
         .finish((t, input) => [
           storedAttention(
             t,
@@ -63,10 +63,11 @@ export const storedAttentionCases: ConformanceCase[] = [
   storedCase('weights for longer sequences', { N: 33, most: 100, lengths: [33, 9] }),
   storedCase('weights for longer sequences in int8', { N: 33, most: 101, lengths: [33, 9], codec: 'int8' }),
   storedCase('values further on', { H: 3, from: 2, lengths: [40, 12] }),
-  storedCase('peaks', { N: 90, weight: peaked, codec: 'int8', lengths: [90, 30] }),
-  storedCase('tiny weights', { weight: (q, k, u) => peaked(q, k, u) * 1e-30 }),
-  storedCase('weights of zero', { weight: () => 0 }),
-  storedCase('all weight behind the length', { weight: (_q, k) => (k > 20 ? 1 : 0), lengths: [20, 40] }),
+  storedCase('peaks', { N: 90, root: peaked, codec: 'int8', lengths: [90, 30] }),
+  storedCase('tiny weights', { root: (q, k, u) => peaked(q, k, u) * 1e-15 }),
+  storedCase('roots of both signs', { root: (_q, _k, u) => u - 0.5 }),
+  storedCase('weights of zero', { root: () => 0 }),
+  storedCase('all weight behind the length', { root: (_q, k) => (k > 20 ? 1 : 0), lengths: [20, 40] }),
   storedCase('values of 1e4', { factor: 1e4, codec: 'int8' }),
   storedCase('values of zero', { factor: 0 }),
 ];

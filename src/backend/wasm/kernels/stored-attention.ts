@@ -19,7 +19,7 @@ export const STORED_ROWS = ROWS;
 /** Bytes of scratch that one thread needs: weights, their sums in four lanes, the output block. */
 export const storedScratch = (headSize: number): number => ROWS * (ROW_BYTES + 16 + pad(headSize) * 4);
 
-/** Eight weights as floats. */
+/** Eight roots as floats. */
 function eight(codec: StoredVariant['codec'], f: FunctionBuilder, from: I32): readonly [V128, V128] {
   if (codec === 'float32') return [v128.load(from), v128.load(from, 16)];
   const codes = f.local('v128', v128.load8x8_s(from));
@@ -29,7 +29,7 @@ function eight(codec: StoredVariant['codec'], f: FunctionBuilder, from: I32): re
   ];
 }
 
-/** One row of `keys` weights → floats at `to`, zero up to a multiple of 8; adds them to the four lanes at `sum`. */
+/** Squares of one row of `keys` roots → floats at `to`, zero up to a multiple of 8; adds them to the four lanes at `sum`. */
 function unpackRow({ module }: KernelContext, codec: StoredVariant['codec']): number {
   const bytes = codec === 'int8' ? 1 : 4;
   return module.func(
@@ -43,6 +43,7 @@ function unpackRow({ module }: KernelContext, codec: StoredVariant['codec']): nu
         () => {
           eight(codec, f, p.from).forEach((v, j) => {
             f.set(x[j], v);
+            f.set(x[j], f32x4.mul(x[j], x[j]));
           });
           f.if(i32.lt_s(p.keys, i32.const(8)), () => {
             for (let j = 0; j < 2; j++) {
@@ -72,14 +73,14 @@ function writeRow(f: FunctionBuilder, headSize: number, from: I32, to: I32, inve
     f.emit(f32.store(to, f32.mul(f32.load(from, 4 * d), f32x4.lane(inverse, 0)), 4 * d));
 }
 
-/** `o = P · V / P · 1` over the keys that exist. A unit is a block of queries of one head of one sequence. */
+/** `o = R² · V / R² · 1` over the keys that exist. A unit is a block of queries of one head of one sequence. */
 export function storedAttentionKernel({ headSize, codec }: StoredVariant) {
   const pitch = pad(headSize);
   const bytes = codec === 'int8' ? 1 : 4;
   return kernel({
     name: `stored_attention_${codec}_${headSize}`,
     fields: {
-      /** Weights `[H, most, most]`. */
+      /** Roots of weights `[H, most, most]`. */
       p: 'i32',
       most: 'i32',
       /** Values `[H, B, N, pitch]`. */
