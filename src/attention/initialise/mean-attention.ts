@@ -53,9 +53,6 @@ export function attentionRows(
   return softmaxRows(scoresOf(sample, head, rows, own, n, scale), n);
 }
 
-/** Least attention, as a part of what each key would get if all got the same, whose logarithm is told apart. */
-const LEAST_RATIO = 1e-3;
-
 /**
  * What attention is on average, whatever the tokens. Rows of sequences of n tokens count times n, which puts short and
  * long ones on one scale (softmax is blind to a row's factor).
@@ -96,9 +93,10 @@ export class MeanAttention {
 
   /**
    * Logarithm of the mean attention of one head, `[N, N]`. A pair that no sequence had takes the mean of all pairs at
-   * the same distance.
+   * the same distance. `least` is the smallest attention told apart, as a part of what a key would get if all got the
+   * same.
    */
-  logits(head: number, N: number): Float64Array {
+  logits(head: number, N: number, least: number): Float64Array {
     const L = this.length;
     const counts = Float64Array.from({ length: L }, (_, i) => this.lengths.filter((n) => n > i).length);
     const out = new Float64Array(N * N);
@@ -107,7 +105,7 @@ export class MeanAttention {
     for (let q = 0; q < Math.min(L, N); q++)
       for (let k = 0; k < Math.min(L, N); k++) {
         const ratio = this.sums[head][q * L + k] / counts[Math.max(q, k)];
-        const logit = Math.log(Math.max(LEAST_RATIO, ratio));
+        const logit = Math.log(Math.max(least, ratio));
         out[q * N + k] = logit;
         byDistance[k - q + N] += logit;
         pairs[k - q + N]++;

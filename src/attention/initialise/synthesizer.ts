@@ -6,6 +6,9 @@ import { truncatedSvd } from './svd.ts';
 /** Positions up to which a head's matrix of logits is held. */
 const MOST_POSITIONS = 4096;
 
+/** Least attention that is told apart from less; the tails of a logarithm would take columns of the factors. */
+const LEAST_RATIO = { stored: 1e-8, factors: 1e-3 } as const;
+
 /** Queries and keys are not projected any more. */
 export const WITHOUT_QUERIES_AND_KEYS: readonly [string, null][] = [
   'query.weight',
@@ -47,14 +50,14 @@ export async function initialiseRandom(
   const mean = await meanAttention('synthesizer-random', layer, calibration);
   const data = new Float32Array(heads * N * N);
   for (let h = 0; h < heads; h++) {
-    const logits = mean.logits(h, N);
+    const logits = mean.logits(h, N, LEAST_RATIO.stored);
     for (let q = 0; q < N; q++) {
       const row = logits.subarray(q * N, (q + 1) * N);
       const largest = row.reduce((m, x) => Math.max(m, x), -Infinity);
       const to = (h * N + q) * N;
       for (let k = 0; k < N; k++) data[to + k] = Math.exp((row[k] - largest) / 2);
-      // A token's own weight stays above 0 in every codec: however short the sequence, its rows see something.
-      data[to + q] = Math.max(data[to + q], 1 / 127);
+      // A token's own code stays above 0: however short the sequence, its rows see something.
+      if (codec === 'int8') data[to + q] = Math.max(data[to + q], 1 / 127);
     }
   }
   return new Map<string, MadeTensor | null>([
@@ -109,7 +112,7 @@ export async function initialiseFactorised(
   const queries = new Float32Array(heads * size);
   const keys = new Float32Array(heads * size);
   for (let h = 0; h < heads; h++) {
-    const made = factorise(mean.logits(h, N), N, rank, mean.presence(N));
+    const made = factorise(mean.logits(h, N, LEAST_RATIO.factors), N, rank, mean.presence(N));
     queries.set(made.queries, h * size);
     keys.set(made.keys, h * size);
   }

@@ -24,7 +24,7 @@ export default mechanism({
     // 16-bit floats are widened as they are loaded.
     const bytes = heads * maxLength ** 2 * (codec === 'int8' ? 1 : 4);
     return bytes > MOST_BYTES
-      ? `its matrices for ${maxLength} tokens take ${Math.ceil(bytes / 2 ** 20)} MiB: expected at most ${MOST_BYTES / 2 ** 20}. Use synthesizer-factorised, or local.`
+      ? `the matrices for its ${maxLength} tokens take ${Math.ceil(bytes / 2 ** 20)} MiB: expected at most ${MOST_BYTES / 2 ** 20}. Use dense or local, or for shorter texts synthesizer-factorised.`
       : null;
   },
   lower(context) {
