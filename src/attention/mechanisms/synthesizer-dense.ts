@@ -25,7 +25,7 @@ export default mechanism({
       x,
       [parameter('hidden.weight', [inner, inputSize])],
       [parameter('hidden.bias', [inner])],
-      { heads: { count: heads, size: headSize }, activation: 'relu' },
+      { heads: { size: headSize }, activation: 'relu' },
     ); // [H, B, N, D′]
     const keys = boundedParameter(context, KIND, 'storedKeys', [heads, maxLength, padHead(headSize)], 1);
     return attention(
