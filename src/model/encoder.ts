@@ -69,7 +69,7 @@ export async function expectUnbounded({ layers, maxLength }: EncoderConfig): Pro
     if (needs.boundedLength)
       throw new AttenuateError(
         'ATTENTION_REFUSED',
-        `[attention] ${kind} is made for this model's length: expected at most ${maxLength} tokens, got tilePositions. Load without it.`,
+        `[attention] ${kind} is made for this model's length: expected at most ${maxLength} tokens, got tilePositions. Load without it, or use dense or local.`,
         { kind, maxLength },
       );
 }

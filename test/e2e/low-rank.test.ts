@@ -78,7 +78,7 @@ describe.each(STEPS)('%s', (name, step, bytesALayer) => {
   it('refuses a longer text than its weights were made for, and names what can serve', async () => {
     const error = await loadModel(await build(step), { tilePositions: true }).catch((e) => e);
     expect(error).toMatchObject({ code: 'ATTENTION_REFUSED' });
-    expect(error.message).toMatch(/16384.*dense or local/);
+    expect(error.message).toMatch(/at most 64 tokens.*dense or local/);
   });
 
   it('takes int8 behind it', async () => {

@@ -1,10 +1,7 @@
 import { attention } from '../../program/ops/attention.ts';
 import { projectRows } from '../../program/ops/project-rows.ts';
-import { boundedParameter } from '../bounded.ts';
 import type { Share } from '../initialise/linformer.ts';
 import { mechanism, scaleOf } from '../mechanism.ts';
-
-const KIND = 'linformer';
 
 /**
  * Every query sees r mixtures of all keys: softmax(Q (E K)ᵀ/√D) F V with stored E, F `[r, Nmax]`. Rows of E that
@@ -12,7 +9,7 @@ const KIND = 'linformer';
  * diluted by empty keys.
  */
 export default mechanism({
-  kind: KIND,
+  kind: 'linformer',
   summary: 'keys and values mixed down to a fixed number of rows by stored matrices',
   family: 'low rank',
   paper: {
@@ -44,11 +41,10 @@ export default mechanism({
       ? `rank ${rank} is more than its longest text: expected at most ${maxLength}. Lower rank, or use dense, which is exact.`
       : null,
   lower(context, { rank, share }) {
-    const { t, layer, lengths, project } = context;
+    const { t, layer, lengths, project, parameter } = context;
     const { heads, headSize, maxLength } = layer;
     const qkv = project(['query', 'key', 'value']); // [3H, B, N, D′]
-    const matrix = (name: string, sets: number) =>
-      boundedParameter(context, KIND, name, [sets, rank, maxLength], 2);
+    const matrix = (name: string, sets: number) => parameter(name, [sets, rank, maxLength]);
     const options = { heads, headSize, scale: scaleOf(layer) };
     const queries = { value: qkv, from: 0 };
     if (share === 'layer') {

@@ -1,14 +1,11 @@
 import { attention } from '../../program/ops/attention.ts';
 import { linear, padHead } from '../../program/ops/linear.ts';
-import { boundedParameter } from '../bounded.ts';
 import { mechanism } from '../mechanism.ts';
 import { SYNTHESIZER_NEEDS, SYNTHESIZER_PAPER } from '../synthesizer.ts';
 
-const KIND = 'synthesizer-dense';
-
 /** Scores that each token predicts by itself: ReLU(x W1 + b1) W2, one column for each position. No keys. */
 export default mechanism({
-  kind: KIND,
+  kind: 'synthesizer-dense',
   summary: 'scores that each token predicts by itself, without looking at the others',
   family: 'stored',
   paper: SYNTHESIZER_PAPER,
@@ -27,7 +24,7 @@ export default mechanism({
       [parameter('hidden.bias', [inner])],
       { heads: { size: headSize }, activation: 'relu' },
     ); // [H, B, N, D′]
-    const keys = boundedParameter(context, KIND, 'storedKeys', [heads, maxLength, padHead(headSize)], 1);
+    const keys = parameter('storedKeys', [heads, maxLength, padHead(headSize)]);
     return attention(
       t,
       {

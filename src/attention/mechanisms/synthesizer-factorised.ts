@@ -1,14 +1,11 @@
 import { attention } from '../../program/ops/attention.ts';
 import { padHead } from '../../program/ops/linear.ts';
-import { boundedParameter } from '../bounded.ts';
 import { mechanism } from '../mechanism.ts';
 import { SYNTHESIZER_NEEDS, SYNTHESIZER_PAPER } from '../synthesizer.ts';
 
-const KIND = 'synthesizer-factorised';
-
 /** Scores that are weights of low rank, R1 R2ᵀ with R1, R2 `[H, Nmax, k]`: the same for every text. No queries, no keys. */
 export default mechanism({
-  kind: KIND,
+  kind: 'synthesizer-factorised',
   summary: 'scores that are two stored factors, the same for every text',
   family: 'stored',
   paper: SYNTHESIZER_PAPER,
@@ -23,10 +20,10 @@ export default mechanism({
       ? `rank ${rank} is more than its longest text: expected at most ${maxLength}. Lower rank.`
       : null,
   lower(context, { rank }) {
-    const { t, layer, lengths, project } = context;
+    const { t, layer, lengths, project, parameter } = context;
     const { heads, headSize, maxLength } = layer;
     const factor = (name: string) => ({
-      parameter: boundedParameter(context, KIND, name, [heads, maxLength, padHead(rank)], 1),
+      parameter: parameter(name, [heads, maxLength, padHead(rank)]),
       from: 0,
     });
     return attention(

@@ -1,16 +1,14 @@
 import { storedAttention } from '../../program/ops/stored-attention.ts';
-import { boundedParameter } from '../bounded.ts';
 import { mechanism } from '../mechanism.ts';
 import { SYNTHESIZER_NEEDS, SYNTHESIZER_PAPER } from '../synthesizer.ts';
 
-const KIND = 'synthesizer-random';
 const CODECS = ['int8', 'float16', 'float32'] as const;
 /** Most bytes of one layer's matrices. */
 const MOST_BYTES = 128 << 20;
 
 /** Weights of attention that are stored, one matrix a head: no queries, no keys, no scores, no softmax. */
 export default mechanism({
-  kind: KIND,
+  kind: 'synthesizer-random',
   summary: 'attention itself is stored, one matrix a head, the same for every text',
   family: 'stored',
   paper: SYNTHESIZER_PAPER,
@@ -28,9 +26,9 @@ export default mechanism({
       : null;
   },
   lower(context) {
-    const { t, layer, lengths, project } = context;
+    const { t, layer, lengths, project, parameter } = context;
     const { heads, headSize, maxLength } = layer;
-    const roots = boundedParameter(context, KIND, 'storedRoots', [heads, maxLength, maxLength], 2);
+    const roots = parameter('storedRoots', [heads, maxLength, maxLength]);
     return storedAttention(t, roots, { value: project(['value']), from: 0 }, lengths, { heads, headSize });
   },
   initialise: async (context, { codec }) =>
