@@ -88,7 +88,7 @@ export function factorise(
     for (let k = 0; k < N; k++) mean += (weight[k] ** 2 * logits[q * N + k]) / total;
     for (let k = 0; k < N; k++) scaled[q * N + k] = weight[q] * weight[k] * (logits[q * N + k] - mean);
   }
-  const { values, left, right } = truncatedSvd(scaled, N, N, rank, 1e-6);
+  const { values, left, right } = truncatedSvd(scaled, N, N, rank, 1e-4);
   const queries = new Float64Array(N * pitch);
   const keys = new Float64Array(N * pitch);
   values.forEach((value, i) => {
