@@ -6,16 +6,19 @@ import causal from './mechanisms/causal.ts';
 import cosformer from './mechanisms/cosformer.ts';
 import dense from './mechanisms/dense.ts';
 import dynamic from './mechanisms/dynamic.ts';
+import entmax from './mechanisms/entmax.ts';
 import fastWeights from './mechanisms/fast-weights.ts';
 import fixed from './mechanisms/fixed.ts';
 import grouped from './mechanisms/grouped.ts';
 import hedgehog from './mechanisms/hedgehog.ts';
 import linformer from './mechanisms/linformer.ts';
+import kWinners from './mechanisms/k-winners.ts';
 import local from './mechanisms/local.ts';
 import longformer from './mechanisms/longformer.ts';
 import masked from './mechanisms/masked.ts';
 import performer from './mechanisms/performer.ts';
 import reluLinear from './mechanisms/relu-linear.ts';
+import sparsemax from './mechanisms/sparsemax.ts';
 import strided from './mechanisms/strided.ts';
 import synthesizerDense from './mechanisms/synthesizer-dense.ts';
 import synthesizerFactorised from './mechanisms/synthesizer-factorised.ts';
@@ -29,16 +32,19 @@ export const MECHANISMS: readonly Mechanism[] = [
   cosformer,
   dense,
   dynamic,
+  entmax,
   fastWeights,
   fixed,
   grouped,
   hedgehog,
   linformer,
+  kWinners,
   local,
   longformer,
   masked,
   performer,
   reluLinear,
+  sparsemax,
   strided,
   synthesizerDense,
   synthesizerFactorised,

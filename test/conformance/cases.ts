@@ -8,6 +8,7 @@ import { linearAttentionCases } from './cases/linear-attention.ts';
 import { projectRowsCases } from './cases/project-rows.ts';
 import { mergeAttentionCases, residueCases } from './cases/residue.ts';
 import { rotaryCases } from './cases/rotary.ts';
+import { rowAttentionCases } from './cases/row-attention.ts';
 import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
 import { scoredAttentionCases } from './cases/scored-attention.ts';
 import { storedAttentionCases } from './cases/stored-attention.ts';
@@ -32,6 +33,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...rotaryCases,
   ...scoredAttentionCases,
   ...residueCases,
+  ...rowAttentionCases,
   ...selectRowsCases,
   ...softmaxCases,
   ...storedAttentionCases,

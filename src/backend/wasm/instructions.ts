@@ -148,6 +148,7 @@ export const v128 = {
     value('v128', a.code, b.code, simd(13), [...lanes]),
   ...table(vv, 'v128', SIMD, { and: 78, andnot: 79, or: 80, xor: 81 }),
   ...table(v, 'v128', SIMD, { not: 77 }),
+  ...table(['v128'] as const, 'i32', SIMD, { any_true: 83 }),
   /** Bits of `a` where `mask` is 1, of `b` where it is 0. */
   ...table(vvv, 'v128', SIMD, { bitselect: 82 }),
 };

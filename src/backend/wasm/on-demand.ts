@@ -2,6 +2,7 @@ import type { OpLowering } from './lowering.ts';
 
 /** Lowerings of the ops that few models use: a page downloads one when a model asks for it. */
 export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
+  rowAttention: async () => (await import('./ops/row-attention.ts')).rowAttentionLowering,
   dynamicAttention: async () => (await import('./ops/dynamic-attention.ts')).dynamicAttentionLowering,
   fastWeights: async () => (await import('./ops/fast-weights.ts')).fastWeightsLowering,
   groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,

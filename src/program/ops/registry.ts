@@ -14,6 +14,7 @@ import { projectRowsOp } from './project-rows.ts';
 import { quantizeRowsOp } from './quantize-rows.ts';
 import { groupByResidueOp, ungroupByResidueOp } from './residue.ts';
 import { rotaryOp } from './rotary.ts';
+import { rowAttentionOp } from './row-attention.ts';
 import { scoredAttentionOp } from './scored-attention.ts';
 import { selectBlocksOp } from './select-blocks.ts';
 import { selectRowsOp } from './select-rows.ts';
@@ -40,6 +41,7 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     quantizeRowsOp,
     rotaryOp,
     scoredAttentionOp,
+    rowAttentionOp,
     selectRowsOp,
     softmaxOp,
     storedAttentionOp,

@@ -1,0 +1,71 @@
+import { causal } from '../../../src/attention/pattern/patterns.ts';
+import { local } from '../../../src/attention/pattern/window.ts';
+import type { MaskExpression } from '../../../src/program/mask/expression.ts';
+import { stacked } from '../../../src/program/ops/attention.ts';
+import { padHead } from '../../../src/program/ops/linear.ts';
+import { type Normalizer, rowAttention } from '../../../src/program/ops/row-attention.ts';
+import { symbol } from '../../../src/tensor/dim.ts';
+import { CaseBuilder, type ConformanceCase } from '../case.ts';
+
+interface Options {
+  D?: number;
+  H?: number;
+  keyHeads?: number;
+  mask?: MaskExpression | null;
+  /** Factor on the queries. */
+  factor?: number;
+}
+
+function rowCase(
+  name: string,
+  normalizer: Normalizer,
+  lengths: number[],
+  options: Options = {},
+): ConformanceCase {
+  const { D = 8, H = 2, keyHeads = H, mask = null, factor = 1 } = options;
+  const [B, n, pitch] = [lengths.length, Math.max(...lengths, 1), padHead(D)];
+  const heads = H + 2 * keyHeads;
+  return {
+    op: 'rowAttention',
+    name: `${normalizer.kind}, ${name}`,
+    finite: true,
+    codes: false,
+    build: (random) =>
+      new CaseBuilder(random, { B, N: n })
+        .data(
+          'qkv',
+          random
+            .gaussians(heads * B * n * pitch)
+            .map((x, i) => (i % pitch >= D ? 0 : i < H * B * n * pitch ? x * factor : x)),
+        )
+        .data('lengths', Int32Array.from(lengths))
+        .finish((t, input) => {
+          const qkv = input('qkv', [heads, symbol('B'), symbol('N'), pitch]);
+          const sources = { ...stacked(qkv, H, keyHeads), lengths: input('lengths', [symbol('B')]) };
+          const rest = { heads: H, keyHeads, headSize: D, scale: 1 / Math.sqrt(D), mask };
+          return rowAttention(t, sources, rest, normalizer);
+        }),
+  };
+}
+
+const NORMALIZERS: readonly Normalizer[] = [
+  { kind: 'topK', k: 5 },
+  { kind: 'sparsemax' },
+  { kind: 'entmax15' },
+];
+
+export const rowAttentionCases: ConformanceCase[] = [
+  ...NORMALIZERS.flatMap((normalizer) => [
+    rowCase('ordinary', normalizer, [90]),
+    rowCase('lengths at and off the edge of a block', normalizer, [130, 64, 65, 1, 0]),
+    rowCase('one token', normalizer, [1]),
+    rowCase('heads of 20', normalizer, [70, 33], { D: 20, H: 3 }),
+    rowCase('shared keys', normalizer, [40], { H: 4, keyHeads: 2 }),
+    rowCase('window', normalizer, [150, 70], { mask: local(9, 4) }),
+    rowCase('causal', normalizer, [75], { mask: causal() }),
+    rowCase('equal scores', normalizer, [21], { factor: 0 }),
+    rowCase('sharp scores', normalizer, [80], { factor: 20 }),
+  ]),
+  rowCase('the largest alone', { kind: 'topK', k: 1 }, [77]),
+  rowCase('more than there are', { kind: 'topK', k: 1000 }, [66, 10]),
+];
