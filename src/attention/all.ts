@@ -11,8 +11,8 @@ import fastWeights from './mechanisms/fast-weights.ts';
 import fixed from './mechanisms/fixed.ts';
 import grouped from './mechanisms/grouped.ts';
 import hedgehog from './mechanisms/hedgehog.ts';
-import linformer from './mechanisms/linformer.ts';
 import kWinners from './mechanisms/k-winners.ts';
+import linformer from './mechanisms/linformer.ts';
 import local from './mechanisms/local.ts';
 import longformer from './mechanisms/longformer.ts';
 import masked from './mechanisms/masked.ts';
@@ -37,8 +37,8 @@ export const MECHANISMS: readonly Mechanism[] = [
   fixed,
   grouped,
   hedgehog,
-  linformer,
   kWinners,
+  linformer,
   local,
   longformer,
   masked,
