@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const root = resolve(import.meta.dirname, '..');
@@ -26,13 +26,29 @@ const browser: BuildOptions = {
 
 /**
  * What a page downloads to run a model: the browser entry, the file of its workers, and what both share as a
- * chunk of its own, so that it travels once.
+ * chunk of its own, so that it travels once. What is imported while running is built apart and brings along what it
+ * shares with the rest: cut along every such border, the part that every page needs would fall into many small files.
  */
-export function bundleRuntime(): Promise<BundledFile[]> {
-  return bundle({
-    attenuate: join(root, 'src/runtime/browser.ts'),
-    worker: join(root, 'src/runtime/worker.ts'),
-  });
+export async function bundleRuntime(): Promise<BundledFile[]> {
+  const later = new Map<string, string>();
+  const apart: Plugin = {
+    name: 'built-apart',
+    setup: ({ onResolve }) =>
+      onResolve({ filter: /^\./ }, ({ kind, path, resolveDir }) => {
+        const file = resolve(resolveDir, path);
+        // Every model has some attention, and by default it is dense.
+        if (kind !== 'dynamic-import' || file.endsWith('mechanisms/dense.ts')) return null;
+        const name = `${basename(dirname(file))}-${basename(file, '.ts')}`;
+        later.set(name, file);
+        return { path: `./${name}.js`, external: true };
+      }),
+  };
+  const always = await bundle(
+    { attenuate: join(root, 'src/runtime/browser.ts'), worker: join(root, 'src/runtime/worker.ts') },
+    [apart],
+  );
+  const rest = await bundle(Object.fromEntries(later));
+  return [...always, ...rest.map((file) => ({ ...file, onDemand: true }))];
 }
 
 /** A page's own script, `name` without its ending. It imports the runtime as `./attenuate.js`, the very file that `bundleRuntime` gives. */
@@ -48,22 +64,10 @@ export function bundlePageScript(entry: string, name: string): Promise<BundledFi
 async function bundle(entryPoints: Record<string, string>, plugins: Plugin[] = []): Promise<BundledFile[]> {
   for (const entry of Object.values(entryPoints))
     if (!existsSync(entry)) throw new Error(`[bundle] missing entry: expected ${entry}, got nothing.`);
-  const { outputFiles, metafile } = await build({ ...browser, entryPoints, plugins, metafile: true });
-  const outputs = new Map(Object.entries(metafile!.outputs).map(([path, made]) => [basename(path), made]));
-  // Every model has some attention, and by default it is dense.
-  const always = new Set(
-    [...outputs].filter(([name, { entryPoint }]) => isAlways(name, entryPoint)).map(([name]) => name),
-  );
-  for (const name of always)
-    for (const { path, kind } of outputs.get(name)?.imports ?? [])
-      if (kind === 'import-statement') always.add(basename(path));
+  const { outputFiles } = await build({ ...browser, entryPoints, plugins });
   return outputFiles!.map(({ path, contents }) => ({
     name: basename(path),
     bytes: contents,
-    onDemand: !always.has(basename(path)),
+    onDemand: false,
   }));
-
-  function isAlways(name: string, entry: string | undefined): boolean {
-    return name.slice(0, -3) in entryPoints || entry === 'src/attention/mechanisms/dense.ts';
-  }
 }
