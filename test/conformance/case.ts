@@ -1,3 +1,4 @@
+import type { OpDefinition } from '../../src/program/op.ts';
 import type { Program, Value } from '../../src/program/program.ts';
 import { type Tracer, trace } from '../../src/program/trace.ts';
 import { type Codec, elements, encode, type Weight } from '../../src/tensor/codec.ts';
@@ -20,6 +21,8 @@ export interface ConformanceCase {
   readonly finite: boolean;
   /** Whether the outputs are codes, whose zero point a backend may have moved. */
   readonly codes: boolean;
+  /** Where this case is held to less than its op. */
+  readonly budget?: OpDefinition['budget'];
   build(random: Random): BuiltCase;
 }
 

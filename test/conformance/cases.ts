@@ -3,6 +3,7 @@ import { attentionCases } from './cases/attention.ts';
 import { dynamicAttentionCases } from './cases/dynamic-attention.ts';
 import { fastWeightsCases } from './cases/fast-weights.ts';
 import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
+import { integerAttentionCases } from './cases/integer-attention.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
 import { linearAttentionCases } from './cases/linear-attention.ts';
 import { projectRowsCases } from './cases/project-rows.ts';
@@ -22,6 +23,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...dynamicAttentionCases,
   ...embeddingCases,
   ...fastWeightsCases,
+  ...integerAttentionCases,
   ...l2NormalizeCases,
   ...layerNormCases,
   ...linearAttentionCases,

@@ -43,7 +43,7 @@ export interface OpLowering<N extends Node = Node> {
   keys(node: N): readonly KernelKey[];
   steps(node: N, lowering: Lowering): readonly Step[];
   /** Bytes of scratch that one thread needs. */
-  scratchBytes?(node: N, shape: (value: Value) => readonly number[]): number;
+  scratchBytes?(node: N, shape: (value: Value) => readonly number[], features: Features): number;
 }
 
 /** A kernel as a generator that needs no variant. */

@@ -6,6 +6,7 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   dynamicAttention: async () => (await import('./ops/dynamic-attention.ts')).dynamicAttentionLowering,
   fastWeights: async () => (await import('./ops/fast-weights.ts')).fastWeightsLowering,
   groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,
+  integerAttention: async () => (await import('./ops/integer-attention.ts')).integerAttentionLowering,
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
   mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
   projectRows: async () => (await import('./ops/project-rows.ts')).projectRowsLowering,

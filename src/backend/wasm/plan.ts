@@ -58,7 +58,7 @@ export function makePlan(context: PlanContext, bindings: Bindings): Plan {
   const steps = lowerAll(base);
   const image = writeImage();
   const scratch = align(base + layout.peakBytes);
-  const scratchBytes = align(scratchFor(program, lowerings, bindings));
+  const scratchBytes = align(scratchFor(program, lowerings, bindings, features));
   return {
     bindings,
     layout,
@@ -102,11 +102,11 @@ export function makePlan(context: PlanContext, bindings: Bindings): Plan {
 }
 
 /** The largest scratch that any kernel asks for, a thread. */
-function scratchFor(program: Program, lowerings: Lowerings, bindings: Bindings): number {
+function scratchFor(program: Program, lowerings: Lowerings, bindings: Bindings, features: Features): number {
   const RAGGED_TILE = 16 * 16 * 4;
   const shape = (value: Value) => value.shape.map((d) => evaluateDim(d, bindings));
   return program.nodes.reduce(
-    (most, node) => Math.max(most, lowerings.get(node.kind)!.scratchBytes?.(node, shape) ?? 0),
+    (most, node) => Math.max(most, lowerings.get(node.kind)!.scratchBytes?.(node, shape, features) ?? 0),
     RAGGED_TILE,
   );
 }

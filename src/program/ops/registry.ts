@@ -4,6 +4,7 @@ import { attentionOp } from './attention.ts';
 import { dynamicAttentionOp } from './dynamic-attention.ts';
 import { embeddingOp } from './embedding.ts';
 import { fastWeightsOp } from './fast-weights.ts';
+import { integerAttentionOp } from './integer-attention.ts';
 import { layerNormOp } from './layer-norm.ts';
 import { linearOp } from './linear.ts';
 import { linearAttentionOp } from './linear-attention.ts';
@@ -29,6 +30,7 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     selectBlocksOp,
     embeddingOp,
     fastWeightsOp,
+    integerAttentionOp,
     l2NormalizeOp,
     layerNormOp,
     linearAttentionOp,

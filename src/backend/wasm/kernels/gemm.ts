@@ -91,7 +91,7 @@ function float32Tile({ module, features }: KernelContext, name: string, rows: nu
 }
 
 /** `c + w · a` over the depth that one vector of weights spans. */
-function integerDot(f: FunctionBuilder, { dot }: Features): (w: V128, a: V128, c: V128) => V128 {
+export function integerDot(f: FunctionBuilder, { dot }: Features): (w: V128, a: V128, c: V128) => V128 {
   if (dot === 'i16') return (w, a, c) => i32x4.add(c, i32x4.dot_i16x8_s(a, w));
   if (dot !== 'u7') return i32x4.relaxed_dot_i8x16_i7x16_add_s;
   // Without a fused instruction V8 makes the vector of ones anew at each dot: kept in a local, it is one product less.
