@@ -6,6 +6,12 @@ import type { OptionSpecs, OptionsOf } from './options.ts';
 
 /** Options that every softmax over pairs has, whatever its mask. */
 export const pairOptions = {
+  precision: {
+    type: 'choice',
+    choices: ['float32', 'int8-scores', 'int8'],
+    default: 'float32',
+    what: 'products in integers: queries by keys, or weights by values too',
+  },
   softcap: {
     type: 'number',
     least: 0,
@@ -38,11 +44,12 @@ export type PairOptions = OptionsOf<typeof pairOptions>;
 
 let positions: typeof import('./positions.ts') | null = null;
 
-const isPlain = ({ softcap, position }: PairOptions): boolean => softcap === 0 && position === 'none';
+const isPlain = ({ precision, softcap, position }: PairOptions): boolean =>
+  precision === 'float32' && softcap === 0 && position === 'none';
 
 /**
- * Softmax attention over the pairs that a mask keeps; null keeps all. Gives `[B, N, H·D]`. With a softcap or
- * positions, `pairParts.prepare` has to come first.
+ * Softmax attention over the pairs that a mask keeps; null keeps all. Gives `[B, N, H·D]`. With a softcap,
+ * positions or integers, `pairParts.prepare` has to come first.
  *
  * @param keyHeads heads of keys and values, a divisor of the layer's heads
  */
@@ -63,14 +70,17 @@ export function attendPairs(
 
 /** What a mechanism over pairs has beside its own parts: `...pairParts`. */
 export const pairParts = {
-  /** Loads what softcaps and positions need: a page without them never downloads it. */
+  /** Loads what softcaps, positions and integers need: a page without them never downloads it. */
   async prepare(options: PairOptions) {
     if (!isPlain(options)) positions ??= await import('./positions.ts');
   },
-  refuse: ({ headSize }: LayerShape, { position }: PairOptions): string | null =>
-    position === 'rotary' && headSize % 2
-      ? `rotary positions turn pairs of columns, and its heads have ${headSize}. Choose another position.`
-      : null,
+  refuse({ headSize }: LayerShape, { precision, softcap, position }: PairOptions): string | null {
+    if (position === 'rotary' && headSize % 2)
+      return `rotary positions turn pairs of columns, and its heads have ${headSize}. Choose another position.`;
+    if (precision !== 'float32' && (softcap > 0 || position === 'alibi' || position === 'relative'))
+      return 'scores taken in integers pass through no expression. Choose precision float32, or position none or rotary and no softcap.';
+    return null;
+  },
   initialise: async (context: InitialiseContext, options: PairOptions) =>
     (await import('./positions.ts')).initialisePositions(context, options),
 };

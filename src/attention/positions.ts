@@ -4,6 +4,7 @@ import {
   attention,
   type Heads,
 } from '../program/ops/attention.ts';
+import { integerAttention } from '../program/ops/integer-attention.ts';
 import { rotary } from '../program/ops/rotary.ts';
 import { scoredAttention } from '../program/ops/scored-attention.ts';
 import type { Value } from '../program/program.ts';
@@ -25,7 +26,8 @@ function scoreOf({ softcap: cap, position }: PairOptions): ScoreExpression | nul
 /**
  * Attention whose scores know the distance between tokens, or end at a cap: ALiBi (Press et al. 2022), learned biases
  * by clipped distance (Shaw et al. 2018; scalars, as in T5), rotary positions (Su et al. 2021), softcaps (Gemma Team
- * 2024). Queries and keys stand at the front of one product. Gives `[B, N, H·D]`.
+ * 2024); or whose products are in integers (Zhang et al. 2024, arXiv 2410.02367). Queries and keys stand at the front
+ * of one product. Gives `[B, N, H·D]`.
  */
 export function attendScored(
   { t, layer, parameter }: Pick<AttentionContext, 't' | 'layer' | 'parameter'>,
@@ -34,9 +36,13 @@ export function attendScored(
   options: PairOptions,
 ): Value {
   const { heads, headSize } = layer;
+  const { precision } = options;
   const sources = options.position === 'rotary' ? { ...plain, ...turned() } : plain;
   const modified = scoreOf(options);
-  if (!modified) return attention(t, sources, common)[0];
+  if (!modified)
+    return precision === 'float32'
+      ? attention(t, sources, common)[0]
+      : integerAttention(t, sources, { ...common, precision });
   const shape = [heads, 2 * options.relativeDistance + 1];
   const biases = options.position === 'relative' ? parameter(RELATIVE, shape) : undefined;
   return scoredAttention(t, sources, { ...common, score: modified, table: biases })[0];

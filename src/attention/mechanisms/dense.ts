@@ -18,12 +18,22 @@ export default mechanism({
   exact: true,
   ...pairParts,
   lower: (context, options) => attendPairs(context, null, options),
-  examples: [{}, { softcap: 2 }, { position: 'alibi' }, { position: 'relative' }, { position: 'rotary' }],
+  examples: [
+    {},
+    { softcap: 2 },
+    { position: 'alibi' },
+    { position: 'relative' },
+    { position: 'rotary' },
+    { precision: 'int8-scores' },
+    { precision: 'int8' },
+  ],
   bench: {
     dense: {},
     'dense-softcap': { softcap: 50 },
     'dense-alibi': { position: 'alibi' },
     'dense-relative': { position: 'relative' },
     'dense-rotary': { position: 'rotary' },
+    'dense-int8-scores': { precision: 'int8-scores' },
+    'dense-int8': { precision: 'int8' },
   },
 });

@@ -29,5 +29,8 @@ export default mechanism({
     { left: 3, right: 5 },
     { left: 0, right: 0 },
   ],
-  bench: { local: { left: 128, right: 128 } },
+  bench: {
+    local: { left: 128, right: 128 },
+    'local-int8': { left: 128, right: 128, precision: 'int8' },
+  },
 });
