@@ -56,9 +56,9 @@ export class MadeModel {
     return new MadeModel(await traceEncoder(config, weights.specs), read);
   }
 
-  /** One row for each sequence, in float64. */
-  reference({ inputs, B, N }: Batch): Float64Array[] {
-    const levels = probed.dot === 'u7' ? 128 : 256;
+  /** One row for each sequence, in float64, with as many codes as the engine has at a level. */
+  reference({ inputs, B, N }: Batch, level = 'probed'): Float64Array[] {
+    const levels = LEVELS[level].dot === 'u7' ? 128 : 256;
     return rowsOf(runReference(this.program, this.weights, inputs, { B, N, P: 1 }, levels)[0], B);
   }
 
