@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
@@ -49,7 +50,7 @@ async function measure(
     const start = performance.now();
     const model = await applyRecipe(base, recipe, { calibrate: (built) => calibrationFrom(built, texts) });
     const madeSeconds = (performance.now() - start) / 1000;
-    const loaded = await loadModel(model, { threads: Math.min(2, cpus().length) });
+    const loaded = await loadModel(model, { threads: 1 });
     try {
       const stsb = await stsbDev(loaded);
       const { accuracy, test } = await spamProbe(loaded);
@@ -64,36 +65,63 @@ async function measure(
   }
 }
 
-const again = process.argv.slice(2);
-if (!existsSync(MODEL)) {
-  process.stderr.write(`[card] no model: expected all-MiniLM-L6-v2 at ${MODEL}. Put a copy there.\n`);
-  process.exit(2);
+/** Rows that differ from another in what they cost alone. */
+const TIMING_ONLY = /^block-sparse-(5|10|100)$/;
+
+/** A row in a process of its own, so that as many run at once as there are cores. */
+function inChild(name: string): Promise<CardRow> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, ['--no-warnings', process.argv[1], '--row', name], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let out = '';
+    child.stdout.on('data', (piece) => (out += piece));
+    child.on('error', reject);
+    child.on('close', (code) =>
+      code === 0 ? resolve(JSON.parse(out)) : reject(new Error(`[card] ${name} ended with ${code}`)),
+    );
+  });
 }
-if (!peersInstalled()) await installPeers();
-const known = new Map<string, CardRow>(
-  existsSync(JSON_FILE)
-    ? (JSON.parse(await readFile(JSON_FILE, 'utf8')) as { rows: CardRow[] }).rows.map((row) => [
-        row.name,
-        row,
-      ])
-    : [],
-);
-const base = await openModel(MODEL);
-const rows: CardRow[] = [];
-for (const { name, mechanism, options } of variants()) {
-  const before = known.get(name);
-  const same = before?.failed === null && JSON.stringify(before.options) === JSON.stringify(options);
-  if (before && same && !again.includes(name)) {
-    rows.push(before);
-    continue;
+
+async function printRow(name: string): Promise<void> {
+  const { mechanism, options } = variants().find((variant) => variant.name === name)!;
+  const row = await measure(await openModel(MODEL), name, mechanism, options);
+  process.stdout.write(JSON.stringify(row), () => process.exit(0));
+}
+
+async function writeCard(again: readonly string[]): Promise<void> {
+  if (!existsSync(MODEL)) {
+    process.stderr.write(`[card] no model: expected all-MiniLM-L6-v2 at ${MODEL}. Put a copy there.\n`);
+    process.exit(2);
   }
-  process.stderr.write(`${name} …\n`);
-  const row = await measure(base, name, mechanism, options);
-  rows.push(row);
-  process.stderr.write(`  ${row.failed ?? `STS-B ${row.stsb!.toFixed(4)}, mails ${row.spam!.toFixed(3)}`}\n`);
-  const rest = [...known.values()].filter((r) => !rows.some((done) => done.name === r.name));
-  await save('attention.json', `${JSON.stringify({ rows: [...rows, ...rest] }, null, 2)}\n`);
+  if (!peersInstalled()) await installPeers();
+  const rows = new Map<string, CardRow>();
+  if (existsSync(JSON_FILE)) {
+    const before: { rows: CardRow[] } = JSON.parse(await readFile(JSON_FILE, 'utf8'));
+    for (const row of before.rows) rows.set(row.name, row);
+  }
+  const wanted = variants().filter(({ name }) => !TIMING_ONLY.test(name));
+  const open = wanted.filter(({ name, options }) => {
+    const before = rows.get(name);
+    const same = before?.failed === null && JSON.stringify(before.options) === JSON.stringify(options);
+    return !same || again.includes(name);
+  });
+  const inOrder = () => wanted.flatMap(({ name }) => rows.get(name) ?? []);
+  const next = async (): Promise<void> => {
+    for (let variant = open.shift(); variant; variant = open.shift()) {
+      const row = await inChild(variant.name);
+      rows.set(variant.name, row);
+      process.stderr.write(
+        `${row.name}: ${row.failed ?? `STS-B ${row.stsb!.toFixed(4)}, mails ${row.spam!.toFixed(3)}`}; ${open.length} left\n`,
+      );
+      await save('attention.json', `${JSON.stringify({ rows: inOrder() }, null, 2)}\n`);
+    }
+  };
+  await Promise.all(cpus().map(next));
+  await save('attention.json', `${JSON.stringify({ rows: inOrder() }, null, 2)}\n`);
+  await save('attention.md', attentionCard(inOrder()));
 }
-await save('attention.json', `${JSON.stringify({ rows }, null, 2)}\n`);
-await save('attention.md', attentionCard(rows));
-process.exit(0);
+
+const [flag, ...names] = process.argv.slice(2);
+if (flag === '--row') await printRow(names[0]);
+else await writeCard(process.argv.slice(2));

@@ -65,7 +65,7 @@ describe('HeadStatistics', () => {
 
 describe('analyseLayer', () => {
   it('suggests the narrowest window that keeps enough', async () => {
-    const report = await analyseLayer(calibration(gaussianWindow(200, 4), gaussianWindow(150, 4)), 3);
+    const report = await analyseLayer(calibration(gaussianWindow(200, 6), gaussianWindow(150, 6)), 3);
     expect(report).toMatchObject({
       layer: 3,
       meanLength: 175,
@@ -74,7 +74,7 @@ describe('analyseLayer', () => {
   });
 
   it('suggests no window that the texts do not test', async () => {
-    const { suggestion } = await analyseLayer(calibration(gaussianWindow(20, 4)), 0);
+    const { suggestion } = await analyseLayer(calibration(gaussianWindow(20, 6)), 0);
     expect(suggestion.attention).toEqual({ kind: 'dense' });
   });
 
