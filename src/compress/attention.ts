@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { MECHANISMS } from '../attention/all.ts';
-import type { Initialised, LayerShape, Mechanism } from '../attention/mechanism.ts';
+import type { Calibration, Initialised, LayerShape, Mechanism } from '../attention/mechanism.ts';
 import { type OptionSpec, parseOptions } from '../attention/options.ts';
 import type { Model, WeightStore } from '../model/config.ts';
 import { expectFit, layerShape } from '../model/encoder.ts';
@@ -88,7 +88,7 @@ async function initialised(
       `[attention] ${mechanism.kind} is made from what your text looks like inside the model: expected calibration text, got none. Pass it with --calibrate, or calibrate to applyRecipe.`,
       { kind: mechanism.kind },
     );
-  const calibration = (await context.calibrate?.(model)) ?? null;
+  const calibration = context.calibrate ? onceAsked(context.calibrate, model) : null;
   const out = new Map<string, Weight | null>();
   for (const layer of layers) {
     const prefix = names.layer(layer.index).attention;
@@ -105,6 +105,17 @@ async function initialised(
     }
   }
   return out;
+}
+
+/** Calibrates when a layer is first looked at: most mechanisms look at none. */
+function onceAsked(calibrate: NonNullable<StepContext['calibrate']>, model: Model): Calibration {
+  let made: Promise<Calibration> | null = null;
+  return {
+    async *layer(index) {
+      made ??= calibrate(model);
+      yield* (await made).layer(index);
+    },
+  };
 }
 
 /** A store in which some weights are others, new, or gone. */

@@ -36,6 +36,8 @@ export type Finished =
       failed?: undefined;
       /** As it was applied, defaults filled in. */
       recipe: readonly unknown[];
+      /** Texts that its steps looked at; 0 where they asked for none. */
+      calibration: number;
       sizeBytes: number;
       measurement: Measurement;
       scores: Scores;
@@ -67,6 +69,7 @@ export class Evaluator {
   fresh = false;
   private readonly context: EvaluatorContext;
   private readonly calibrationHash: string;
+  private calibrated = 0;
   private baseline: { key: string; rows: Rows } | null = null;
 
   constructor(context: EvaluatorContext) {
@@ -152,6 +155,7 @@ export class Evaluator {
   private async measure({ name, recipe }: Candidate, key: string, isBaseline: boolean): Promise<Finished> {
     const { signal } = this.context;
     try {
+      this.calibrated = 0;
       const { built, sizeBytes, artifact } = await this.build(name, recipe, key);
       const measurement = await this.context.measure(this.job(artifact, this.context.work.at(`${key}.f32`)), {
         signal,
@@ -171,7 +175,7 @@ export class Evaluator {
       this.context.progress(name, 'score', 1);
       const applied = built.recipe.slice(this.context.model.recipe.length);
       const energyMj = await modelEnergy(built, Math.round(quantile(measurement.lengths, 0.5)));
-      return { recipe: applied, sizeBytes, measurement, scores, energyMj };
+      return { recipe: applied, calibration: this.calibrated, sizeBytes, measurement, scores, energyMj };
     } finally {
       await this.context.work.remove(`${key}.safetensors`);
       if (!isBaseline) await this.context.work.remove(`${key}.f32`);
@@ -191,13 +195,16 @@ export class Evaluator {
   apply(name: string, recipe: unknown): Promise<Model> {
     const { model, calibrationTexts: texts, seed, signal } = this.context;
     const layers = model.config.layers.length;
-    const calibrate = (current: Model) =>
-      calibrationFrom(current, texts, {
+    const calibrate = async (current: Model) => {
+      const calibration = await calibrationFrom(current, texts, {
         seed,
         signal,
         onProgress: ({ layer, done, total }) =>
           this.context.progress(name, 'calibrate', (layer + done / total) / layers),
       });
+      this.calibrated = calibration.sequences;
+      return calibration;
+    };
     return applyRecipe(model, recipe, texts.length > 0 ? { calibrate } : {});
   }
 }

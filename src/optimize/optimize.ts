@@ -141,6 +141,7 @@ class Run {
     const drift = evaluator.fresh ? await evaluator.drift(float, first.measurement) : null;
 
     const rows = cardRows(finished, budget);
+    const calibration = Math.max(...finished.map(([, result]) => (result.failed ? 0 : result.calibration)));
     const measured = rows.filter(isMeasured);
     const goal = goalOf(budget);
     const best = choose(measured, goal);
@@ -162,6 +163,7 @@ class Run {
           p95: quantile(lengths, 0.95),
           longest: lengths.reduce((a, b) => Math.max(a, b), 0),
         },
+        ...(calibration > 0 && { calibration }),
         rejectedRows: this.data.rejected.length,
         hash: this.data.hash,
         ...(this.data.notice && { notice: this.data.notice }),

@@ -104,6 +104,8 @@ export interface CardDataset {
   readonly classes?: number;
   /** Token counts of the test texts, special tokens included. */
   readonly tokens: { readonly median: number; readonly p95: number; readonly longest: number };
+  /** Texts that steps were calibrated on, none of them measured on; absent where no candidate asked for any. */
+  readonly calibration?: number;
   readonly rejectedRows: number;
   readonly hash: string;
   readonly notice?: string;

@@ -54,6 +54,14 @@ export function runFacts(card: CardData): Facts {
       'lengths',
       `median ${formatCount(tokens.median)} tokens, 95th percentile ${formatCount(tokens.p95)}, longest ${formatCount(tokens.longest)}`,
     ],
+    ...(data.calibration === undefined
+      ? []
+      : [
+          [
+            'calibration',
+            `${formatCount(data.calibration)} texts, none of them measured on, for steps made from what the model sees`,
+          ] as const,
+        ]),
     ['data hash', data.hash],
     ...(data.notice ? ([['notice', data.notice]] as const) : []),
     ['budget', budgetText(card.budget)],

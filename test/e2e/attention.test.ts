@@ -61,5 +61,39 @@ describe('attenuate optimize --attention', () => {
     expect(rows).toContain('local(left=4,right=4)@every2');
     expect(rows).toContain('local(left=4,right=4)@every2 + int8');
     expect(said).toContain('local(left=4,right=4)@every2 + int8');
+    expect(card.data.calibration).toBeUndefined();
+  });
+
+  const cardOf = (out: string): CardData => JSON.parse(readFileSync(join(at(out), 'card.json'), 'utf8'));
+
+  it('makes from the training text what is made from text; what refuses has its row', {
+    timeout: 180_000,
+  }, async () => {
+    const { code, said } = await attenuate(
+      ...['optimize', at('encoder'), '--data', at('data.csv'), '--out', at('made'), '--max-drop', '0.9'],
+      ...['--attention', 'linformer(rank=8),grouped(groups=3)'],
+    );
+    expect(code, said).toBe(0);
+    const { rows, data } = cardOf('made');
+    const row = (name: string) => rows.find((each) => each.name === name)!;
+    expect(isMeasured(row('linformer(rank=8)')) && isMeasured(row('linformer(rank=8) + int8')), said).toBe(
+      true,
+    );
+    expect(row('grouped(groups=3)').failed).toMatchObject({ code: 'ATTENTION_REFUSED' });
+    expect(data.calibration).toBeGreaterThan(10);
+    expect(data.calibration).toBeLessThanOrEqual(data.train);
+  });
+
+  it('needs text beside pairs, all of which are measured on', { timeout: 180_000 }, async () => {
+    const words = ['quick fox', 'brown fox', 'small model', 'node page', 'known word', 'every page'];
+    const pairs = words.flatMap((a, i) => words.map((b, j) => `${a}\t${b}\t${i === j ? 5 : (i * j) % 4}`));
+    writeFileSync(at('pairs.tsv'), `sentence1\tsentence2\tscore\n${pairs.join('\n')}\n`);
+    const call = ['optimize', at('encoder'), '--data', at('pairs.tsv'), '--attention', 'synthesizer-random'];
+    await attenuate(...call, '--out', at('without'), '--max-drop', '0.9');
+    const failed = cardOf('without').rows.map((row) => row.failed?.code);
+    expect(failed.slice(-2)).toEqual(['CALIBRATION_MISSING', 'CALIBRATION_MISSING']);
+    await attenuate(...call, '--out', at('with'), '--max-drop', '0.9', '--calibrate', at('texts.txt'));
+    expect(cardOf('with').rows.every(isMeasured)).toBe(true);
+    expect(cardOf('with').data.calibration).toBe(2);
   });
 });

@@ -29,7 +29,7 @@ async function shiftsFrom(calibration: Calibration, index: number, columns: numb
   if (count === 0)
     throw new AttenuateError(
       'CALIBRATION_MISSING',
-      '[attention] synthesizer-dense is fitted to the scores that your text meets inside the model: expected calibration text, got none. Pass --data, or calibration to applyRecipe.',
+      '[attention] synthesizer-dense is fitted to the scores that your text meets inside the model: expected calibration text, got none. Pass it with --calibrate, or calibrate to applyRecipe.',
       { kind: 'synthesizer-dense' },
     );
   return sums.map((sum, i) => {
