@@ -1,5 +1,5 @@
 import { AttenuateError } from '../tensor/error.ts';
-import type { LoadOptions, RunOptions, TextInput, TextModel } from './types.ts';
+import type { LoadOptions, RunOptions, StreamResult, TextInput, TextModel, TextStream } from './types.ts';
 
 /** What travels between a page and the worker that holds its model. */
 export type Request =
@@ -15,7 +15,16 @@ export type Request =
       readonly method: RemoteMethod;
       readonly args: readonly unknown[];
     }
+  /** `of` is the stream's number, which its opening gave. */
+  | {
+      readonly id: number;
+      readonly kind: 'stream';
+      readonly method: StreamMethod;
+      readonly of: number;
+      readonly args: readonly unknown[];
+    }
   | { readonly id: number; readonly kind: 'abort'; readonly reason: string };
+export type StreamMethod = 'open' | keyof TextStream;
 export type Reply =
   | {
       readonly id: number;
@@ -54,7 +63,8 @@ export async function loadRemote(
   const ask = <T>(
     request:
       | { kind: 'load'; source: string | Uint8Array; options: LoadOptions }
-      | { kind: 'call'; method: RemoteMethod; args: readonly unknown[] },
+      | { kind: 'call'; method: RemoteMethod; args: readonly unknown[] }
+      | { kind: 'stream'; method: StreamMethod; of: number; args: readonly unknown[] },
     abort?: AbortSignal,
   ): Promise<T> => {
     abort?.throwIfAborted();
@@ -112,6 +122,17 @@ export async function loadRemote(
     classify: (texts, o) => call('classify', [texts], o),
     fillMask: (text, o) => call('fillMask', [text], o),
     run: (ids, o) => call('run', [ids], o),
+    stream: async (options = {}) => {
+      const ofStream = <T>(method: StreamMethod, args: readonly unknown[] = [], abort?: AbortSignal) =>
+        ask<T>({ kind: 'stream', method, of, args }, abort);
+      let of = 0;
+      of = await ofStream<number>('open', [options]);
+      return {
+        push: async (input, o = {}) => ofStream<StreamResult>('push', [input], o.signal),
+        reset: () => ofStream<void>('reset'),
+        dispose: () => void ofStream('dispose').catch(() => {}),
+      };
+    },
     plan: (lengths, batch) => ask({ kind: 'call', method: 'plan', args: [lengths, batch] }),
     memoryBytes: () => ask({ kind: 'call', method: 'memoryBytes', args: [] }),
     dispose: () => {

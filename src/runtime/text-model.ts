@@ -9,8 +9,10 @@ import type {
   MaskCandidate,
   MemoryPlan,
   RunOptions,
+  StreamOptions,
   TextInput,
   TextModel,
+  TextStream,
 } from './types.ts';
 
 interface Parts {
@@ -60,16 +62,19 @@ export class EncoderModel implements TextModel {
   }
 
   async classify(texts: readonly TextInput[], options?: RunOptions): Promise<Classification[]> {
-    const { labels } = this.expectHead('classification', 'classify');
+    this.expectHead('classification', 'classify');
     const rows = await this.sequences(
       texts.map((t) => this.encode(t)),
       options,
     );
-    return rows.map((row) => {
-      const scores = labels.map((label, i) => ({ label, score: row[i] }));
-      const best = scores.reduce((a, b) => (b.score > a.score ? b : a));
-      return { ...best, scores };
-    });
+    return rows.map((row) => this.classification(row));
+  }
+
+  private classification(row: Float32Array): Classification {
+    const { labels } = this.expectHead('classification', 'classify');
+    const scores = labels.map((label, i) => ({ label, score: row[i] }));
+    const best = scores.reduce((a, b) => (b.score > a.score ? b : a));
+    return { ...best, scores };
   }
 
   async fillMask(text: string, options: RunOptions & { top?: number } = {}): Promise<MaskCandidate[][]> {
@@ -96,6 +101,21 @@ export class EncoderModel implements TextModel {
   run(ids: readonly (readonly number[])[], options?: RunOptions): Promise<Float32Array[]> {
     return this.sequences(
       ids.map((i) => ({ ids: i, rows: this.config.head.kind === 'maskedToken' ? [0] : undefined })),
+      options,
+    );
+  }
+
+  async stream(options: StreamOptions = {}): Promise<TextStream> {
+    const { openStream } = await import('./stream/open.ts');
+    return openStream(
+      {
+        engine: this.engine,
+        config: this.config,
+        encode: (text) => this.encode(text),
+        check: (ids) => this.check(ids),
+        classification: (row) => this.classification(row),
+        enqueue: (job) => this.enqueue(job),
+      },
       options,
     );
   }
@@ -150,22 +170,32 @@ export class EncoderModel implements TextModel {
   }
 
   /** Output row of each sequence, in the order given. */
-  private sequences(sequences: readonly Sequence[], { signal }: RunOptions = {}): Promise<Float32Array[]> {
-    for (const { ids } of sequences) {
-      const error = invalidIds(ids, this.config.vocabularySize, this.config.maxLength);
-      if (error) return Promise.reject(error);
-    }
-    const job = this.queue.then(() => this.batches(sequences, signal));
+  private async sequences(
+    sequences: readonly Sequence[],
+    { signal }: RunOptions = {},
+  ): Promise<Float32Array[]> {
+    for (const { ids } of sequences) this.check(ids);
+    return this.enqueue(() => this.batches(sequences, signal));
+  }
+
+  private check(ids: readonly number[]): void {
+    const error = invalidIds(ids, this.config.vocabularySize, this.config.maxLength);
+    if (error) throw error;
+  }
+
+  private enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const job = this.queue.then(() => {
+      if (!this.disposed) return work();
+      throw new AttenuateError(
+        'DISPOSED',
+        '[run] model is disposed: expected a live model, got one whose memory was returned. Load it again.',
+      );
+    });
     this.queue = job.catch(() => {});
     return job;
   }
 
   private async batches(sequences: readonly Sequence[], signal?: AbortSignal): Promise<Float32Array[]> {
-    if (this.disposed)
-      throw new AttenuateError(
-        'DISPOSED',
-        '[run] model is disposed: expected a live model, got one whose memory was returned. Load it again.',
-      );
     const out = new Array<Float32Array>(sequences.length);
     for (const { length: N, members } of groupByLength(sequences.map((s) => s.ids.length))) {
       const B = members.length;

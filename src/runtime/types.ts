@@ -62,6 +62,58 @@ export interface BackendInfo {
   readonly fallbacks: readonly string[];
 }
 
+export interface StreamOptions {
+  /**
+   * How far a token's input to a part of a layer may move before that part is computed anew for it: ‖x − x_ref‖ as a
+   * share of ‖x_ref‖, where x_ref is what it was last computed from. 0, the default: by any bit, so that results are
+   * those of a fresh run to the bit.
+   */
+  readonly threshold?: number;
+  /** Every n-th push computes every row, which ends all drift; 0, the default: none does. */
+  readonly refresh?: number;
+}
+
+/** What one push had to compute. */
+export interface StreamWork {
+  /**
+   * Rows computed, of those that a fresh run computes: each layer has two row-wise parts (queries, keys and values;
+   * what follows the attention) and counts a token once in each.
+   */
+  readonly rows: number;
+  readonly ofRows: number;
+  readonly perLayer: readonly {
+    /** Rows whose queries, keys and values were computed. */
+    readonly projected: number;
+    /** Rows whose attention was computed: all where any input to it changed, else none. */
+    readonly attended: number;
+    /** Rows that went through the rest of the layer. */
+    readonly updated: number;
+  }[];
+  /** Share of a fresh run's multiply-adds in products with weights, padding to a plan's size included; attention not. */
+  readonly multiplyAdds: number;
+  /** What the stream keeps outside WebAssembly memory. */
+  readonly stateBytes: number;
+}
+
+export interface StreamResult {
+  /** As `embed` gives it; null for a model that classifies. */
+  readonly embedding: Float32Array | null;
+  readonly classification: Classification | null;
+  readonly recomputed: StreamWork;
+}
+
+/** One text that changes a little at a time. Tokens are compared by their place. */
+export interface TextStream {
+  /**
+   * Result for the text as it is now. After a failure or an abort the next push computes every row.
+   * @throws as `embed` and `run` do; `DISPOSED`
+   */
+  push(input: TextInput | readonly number[], options?: RunOptions): Promise<StreamResult>;
+  /** Forgets the text: the next push computes every row. */
+  reset(): Promise<void>;
+  dispose(): void;
+}
+
 export interface TextModel {
   readonly config: EncoderConfig;
   readonly info: BackendInfo;
@@ -75,6 +127,11 @@ export interface TextModel {
   fillMask(text: string, options?: RunOptions & { top?: number }): Promise<MaskCandidate[][]>;
   /** Output rows for token ids, for callers with a tokenizer of their own. All rows of `ids` may differ in length. */
   run(ids: readonly (readonly number[])[], options?: RunOptions): Promise<Float32Array[]>;
+  /**
+   * Opens a stream of a text that changes a little at a time: a push computes only what the change reaches.
+   * @throws `STREAM_OPTION`; `WRONG_HEAD` for a masked-token model; `CUT_UNSUPPORTED` where layers hand on more than rows
+   */
+  stream(options?: StreamOptions): Promise<TextStream>;
   plan(lengths: number | readonly number[], batch?: number): Promise<MemoryPlan[]>;
   /** Bytes of WebAssembly memory held now. */
   memoryBytes(): Promise<number>;

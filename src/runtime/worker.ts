@@ -2,7 +2,7 @@ import { type PoolMember, serve } from '../backend/wasm/pool.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { loadLocal } from './browser-local.ts';
 import type { LoadedState, Reply, Request } from './remote.ts';
-import type { TextModel } from './types.ts';
+import type { StreamOptions, TextInput, TextModel, TextStream } from './types.ts';
 
 /** The file that a page's model lives in, and that its helper threads run: the first message says which. */
 const scope = globalThis as unknown as {
@@ -12,6 +12,7 @@ const scope = globalThis as unknown as {
 };
 
 let model: TextModel | null = null;
+const streams = new Map<number, TextStream>();
 const aborts = new Map<number, AbortController>();
 const send = (reply: Reply): void => scope.postMessage(reply);
 
@@ -26,12 +27,26 @@ async function answer(request: Exclude<Request, { kind: 'abort' }>, signal: Abor
     const { config, info, recipe, provenance } = model;
     return { config, info, recipe, provenance } satisfies LoadedState;
   }
+  if (request.kind === 'stream') return answerStream(request, signal);
   const { method, args } = request;
   const withSignal =
     method === 'plan' || method === 'memoryBytes' || method === 'tokenize'
       ? args
       : [...args.slice(0, -1), { ...(args.at(-1) as object), signal }];
   return (model![method] as (...a: unknown[]) => Promise<unknown>)(...withSignal);
+}
+
+async function answerStream(
+  { id, method, of, args }: Extract<Request, { kind: 'stream' }>,
+  signal: AbortSignal,
+): Promise<unknown> {
+  if (method === 'open') {
+    streams.set(id, await model!.stream(args[0] as StreamOptions));
+    return id;
+  }
+  // A disposed stream stays, to say so when it is pushed to.
+  const stream = streams.get(of)!;
+  return stream[method](args[0] as TextInput, { signal });
 }
 
 scope.onmessage = ({ data }: MessageEvent<Request | { kind: 'serve'; member: PoolMember }>) => {

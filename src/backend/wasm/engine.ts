@@ -123,23 +123,31 @@ export class WasmEngine {
     const key = `${bindings.B},${bindings.N},${bindings.P ?? 0}`;
     let plan = this.plans.get(key);
     if (!plan) {
-      const { features, threads } = this.options;
-      plan = makePlan(
-        {
-          program: this.program,
-          lowerings: this.lowerings,
-          features,
-          threads,
-          kernels: this.kernels.kernels,
-          weights: this.map,
-          arena: this.map.end,
-        },
-        bindings,
-      );
+      plan = this.planOf(this.program, bindings);
       if (this.plans.size >= PLANS_KEPT) this.plans.delete(this.plans.keys().next().value!);
     } else this.plans.delete(key);
     this.plans.set(key, plan);
     return plan;
+  }
+
+  /** The plan of a cut of the Program: nodes of its own, so that weights and kernels are there. Not remembered. */
+  planOf(program: Program, bindings: Bindings): Plan {
+    const { features, threads } = this.options;
+    const { lowerings, map } = this;
+    const { kernels } = this.kernels;
+    return makePlan(
+      { program, lowerings, features, threads, kernels, weights: map, arena: map.end },
+      bindings,
+    );
+  }
+
+  /**
+   * Makes the memory ready for a plan: its inputs may be written after this, and `compute` be called.
+   * @throws `OUT_OF_MEMORY` before anything is allocated
+   */
+  prepare(plan: Plan): void {
+    this.reserve(plan);
+    this.install(plan);
   }
 
   /**
@@ -153,27 +161,29 @@ export class WasmEngine {
   ): Promise<Float32Array[]> {
     signal?.throwIfAborted();
     const plan = this.plan(bindings);
-    this.reserve(plan);
-    this.install(plan);
+    this.prepare(plan);
     for (const value of this.program.inputs) {
-      const { offset, shape } = plan.layout.placements.get(value.id)!;
-      const wanted = shape.reduce((n, d) => n * d, 1);
       const data = inputs[value.name];
-      if (data?.length !== wanted)
+      const view = this.view(plan, value);
+      if (data?.length !== view.length) {
+        const { shape } = plan.layout.placements.get(value.id)!;
         throw new AttenuateError(
           'INPUT_SHAPE',
-          `[run] wrong input ${value.name}: expected ${wanted} values for [${shape}], got ${data?.length ?? 'none'}. Pass one value per element.`,
+          `[run] wrong input ${value.name}: expected ${view.length} values for [${shape}], got ${data?.length ?? 'none'}. Pass one value per element.`,
           { input: value.name, shape },
         );
-      const View = value.dtype === 'int32' ? Int32Array : Float32Array;
-      new View(this.buffer() as ArrayBuffer, plan.base + offset, wanted).set(data);
+      }
+      view.set(data);
     }
-    await this.steps(plan, signal);
-    return this.program.outputs.map((value) => this.read(plan, value));
+    await this.compute(plan, signal);
+    return this.program.outputs.map((value) => Float32Array.from(this.view(plan, value)));
   }
 
-  /** Copies a value out of the arena; whole numbers and codes come as floats. */
-  private read(plan: Plan, { id, dtype }: Value): Float32Array {
+  /** A value where it stands in the arena; valid until the memory grows, which only `prepare` does. */
+  view(
+    plan: Plan,
+    { id, dtype }: Value,
+  ): Float32Array<ArrayBuffer> | Int32Array | Int16Array | Int8Array | Uint8Array {
     const { offset, shape } = plan.layout.placements.get(id)!;
     const { dot } = this.options.features;
     const View =
@@ -186,7 +196,7 @@ export class WasmEngine {
             : dot === 's8'
               ? Int8Array
               : Uint8Array;
-    return Float32Array.from(new View(this.buffer() as ArrayBuffer, plan.base + offset, elements(shape)));
+    return new View(this.buffer() as ArrayBuffer, plan.base + offset, elements(shape));
   }
 
   memoryBytes(): number {
@@ -235,7 +245,7 @@ export class WasmEngine {
   }
 
   /** Stage by stage: between stages an abort is seen, and a long run lets the event loop breathe. */
-  private async steps(plan: Plan, signal?: AbortSignal): Promise<void> {
+  async compute(plan: Plan, signal?: AbortSignal): Promise<void> {
     let last = performance.now();
     for (let from = 0; from < plan.steps.length; ) {
       let to = from + 1;
