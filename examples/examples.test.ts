@@ -36,6 +36,13 @@ it('plan.ts shows exact sizes and a limit that is held', () => {
   expect(said).toContain('refused: [');
 });
 
+it('stream.ts computes what changed, and what a fresh run gives', () => {
+  const said = example('stream.ts', [artifact, 'a small model']);
+  expect(said.match(/\d+ of \d+ rows: /g)).toHaveLength(3);
+  expect(said).toContain('0 of 20 rows, as nothing changed');
+  expect(said).toContain('equals a fresh run: true');
+});
+
 it.skipIf(!findChromium() && process.env.CI !== 'true')('browser/ answers in a page', async () => {
   const server = spawn(process.execPath, [join(import.meta.dirname, 'browser/serve.ts'), artifact]);
   try {
