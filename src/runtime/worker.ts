@@ -1,5 +1,5 @@
 import { type PoolMember, serve } from '../backend/wasm/pool.ts';
-import { AttenuateError } from '../tensor/error.ts';
+import type { AttenuateError } from '../tensor/error.ts';
 import { loadLocal } from './browser-local.ts';
 import type { LoadedState, Reply, Request } from './remote.ts';
 import type { StreamOptions, TextInput, TextModel, TextStream } from './types.ts';
@@ -57,7 +57,8 @@ scope.onmessage = ({ data }: MessageEvent<Request | { kind: 'serve'; member: Poo
   answer(data, controller.signal)
     .then((value) => send({ id: data.id, kind: 'done', value }))
     .catch((error: unknown) => {
-      const known = error instanceof AttenuateError ? error : null;
+      // By its name: what is downloaded later has a class of its own.
+      const known = (error as Error).name === 'AttenuateError' ? (error as AttenuateError) : null;
       const { name, message } = error as Error;
       send({
         id: data.id,
