@@ -1,10 +1,10 @@
 import type { AttentionNode } from '../../../program/ops/attention.ts';
 import type { IntegerAttentionNode, IntegerPrecision } from '../../../program/ops/integer-attention.ts';
+import { integerAttentionKernel } from '../kernels/integer-attention.ts';
 import {
   type IntegerAttentionVariant,
-  integerAttentionKernel,
   integerAttentionScratch,
-} from '../kernels/integer-attention.ts';
+} from '../kernels/integer-attention-scratch.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import type { OpLowering } from '../lowering.ts';
 import { attentionFields, keysOf } from './attention.ts';
