@@ -19,6 +19,7 @@ import masked from './mechanisms/masked.ts';
 import performer from './mechanisms/performer.ts';
 import reluLinear from './mechanisms/relu-linear.ts';
 import sparsemax from './mechanisms/sparsemax.ts';
+import spiking from './mechanisms/spiking.ts';
 import strided from './mechanisms/strided.ts';
 import synthesizerDense from './mechanisms/synthesizer-dense.ts';
 import synthesizerFactorised from './mechanisms/synthesizer-factorised.ts';
@@ -45,6 +46,7 @@ export const MECHANISMS: readonly Mechanism[] = [
   performer,
   reluLinear,
   sparsemax,
+  spiking,
   strided,
   synthesizerDense,
   synthesizerFactorised,

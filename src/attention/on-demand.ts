@@ -22,6 +22,7 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<{ default: Mechani
   performer: () => import('./mechanisms/performer.ts'),
   'relu-linear': () => import('./mechanisms/relu-linear.ts'),
   sparsemax: () => import('./mechanisms/sparsemax.ts'),
+  spiking: () => import('./mechanisms/spiking.ts'),
   strided: () => import('./mechanisms/strided.ts'),
   'synthesizer-dense': () => import('./mechanisms/synthesizer-dense.ts'),
   'synthesizer-factorised': () => import('./mechanisms/synthesizer-factorised.ts'),

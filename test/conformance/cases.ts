@@ -12,6 +12,7 @@ import { rotaryCases } from './cases/rotary.ts';
 import { rowAttentionCases } from './cases/row-attention.ts';
 import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
 import { scoredAttentionCases } from './cases/scored-attention.ts';
+import { spikingAttentionCases } from './cases/spiking-attention.ts';
 import { storedAttentionCases } from './cases/stored-attention.ts';
 
 export { type BuiltCase, buildCase, type ConformanceCase } from './case.ts';
@@ -38,5 +39,6 @@ export const CASES: readonly ConformanceCase[] = [
   ...rowAttentionCases,
   ...selectRowsCases,
   ...softmaxCases,
+  ...spikingAttentionCases,
   ...storedAttentionCases,
 ];

@@ -153,9 +153,11 @@ export const v128 = {
   ...table(vvv, 'v128', SIMD, { bitselect: 82 }),
 };
 export const i8x16 = {
+  ...table(v, 'v128', SIMD, { popcnt: 98 }),
   ...table(vv, 'v128', SIMD, { add: 110, sub: 113, narrow_i16x8_s: 101, narrow_i16x8_u: 102, min_u: 119 }),
 };
 export const i16x8 = {
+  ...table(v, 'v128', SIMD, { extadd_pairwise_i8x16_u: 125 }),
   ...table(vv, 'v128', SIMD, { narrow_i32x4_s: 133 }),
   /** Signed bytes of the first operand times 7-bit ones of the second, added in pairs. */
   ...table(vv, 'v128', SIMD, { relaxed_dot_i8x16_i7x16_s: 0x112 }),
@@ -173,7 +175,12 @@ export const i32x4 = {
     lt_s: 57,
     gt_s: 59,
   }),
-  ...table(v, 'v128', SIMD, { extend_low_i16x8_s: 167, extend_high_i16x8_s: 168, trunc_sat_f32x4_s: 248 }),
+  ...table(v, 'v128', SIMD, {
+    extadd_pairwise_i16x8_u: 127,
+    extend_low_i16x8_s: 167,
+    extend_high_i16x8_s: 168,
+    trunc_sat_f32x4_s: 248,
+  }),
   ...table(vi, 'v128', SIMD, { shl: 171, shr_s: 172, shr_u: 173 }),
   ...table(['i32'] as const, 'v128', SIMD, { splat: 17 }),
   /** Signed bytes of the first operand times the second's (7 bits are safe everywhere), four at a time, plus the third. */

@@ -13,6 +13,7 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   rotary: async () => (await import('./ops/rotary.ts')).rotaryLowering,
   scoredAttention: async () => (await import('./ops/scored-attention.ts')).scoredAttentionLowering,
   selectBlocks: async () => (await import('./ops/dynamic-attention.ts')).selectBlocksLowering,
+  spikingAttention: async () => (await import('./ops/spiking-attention.ts')).spikingAttentionLowering,
   storedAttention: async () => (await import('./ops/stored-attention.ts')).storedAttentionLowering,
   ungroupByResidue: async () => (await import('./ops/residue.ts')).ungroupByResidueLowering,
 };

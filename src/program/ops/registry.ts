@@ -19,6 +19,7 @@ import { rowAttentionOp } from './row-attention.ts';
 import { scoredAttentionOp } from './scored-attention.ts';
 import { selectBlocksOp } from './select-blocks.ts';
 import { selectRowsOp } from './select-rows.ts';
+import { spikingAttentionOp } from './spiking-attention.ts';
 import { storedAttentionOp } from './stored-attention.ts';
 
 /** Every op kind. The runtime never imports this: op functions alone are enough to trace and to run. */
@@ -46,6 +47,7 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     rowAttentionOp,
     selectRowsOp,
     softmaxOp,
+    spikingAttentionOp,
     storedAttentionOp,
   ].map((op) => [op.kind, op as unknown as OpDefinition]),
 );
