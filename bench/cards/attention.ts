@@ -65,8 +65,9 @@ async function measure(
   }
 }
 
-/** Rows that differ from another in what they cost alone. */
-const TIMING_ONLY = /^block-sparse-(5|10|100)$/;
+/** A mechanism by the first of its benchmark's options, and what else changes the result without any training. */
+const isRow = ({ name, mechanism }: ReturnType<typeof variants>[number]): boolean =>
+  name === Object.keys(mechanism.bench)[0] || /int8/.test(name);
 
 /** A row in a process of its own, so that as many run at once as there are cores. */
 function inChild(name: string): Promise<CardRow> {
@@ -100,7 +101,7 @@ async function writeCard(again: readonly string[]): Promise<void> {
     const before: { rows: CardRow[] } = JSON.parse(await readFile(JSON_FILE, 'utf8'));
     for (const row of before.rows) rows.set(row.name, row);
   }
-  const wanted = variants().filter(({ name }) => !TIMING_ONLY.test(name));
+  const wanted = variants().filter(isRow);
   const open = wanted.filter(({ name, options }) => {
     const before = rows.get(name);
     const same = before?.failed === null && JSON.stringify(before.options) === JSON.stringify(options);
