@@ -1,6 +1,6 @@
 import { AttenuateError } from '../../tensor/error.ts';
-import { evaluateMask, isRelative, type MaskExpression, usesHead } from './expression.ts';
-import { classify } from './interval.ts';
+import { evaluateMask, isRelative, type MaskExpression, mentions, usesHead } from './expression.ts';
+import { narrow } from './interval.ts';
 
 /**
  * Which key blocks each query block sees. For list `i = h·queryBlocks + queryBlock` (h = 0 when `heads` is 1),
@@ -69,45 +69,55 @@ export function buildBlockMask(mask: MaskExpression | null, size: BlockMaskSize)
 function blocksOfHead(mask: MaskExpression, size: BlockMaskSize, head: number, tiles: TileStore): number[][] {
   const { queries, keys, queryBlock, keyBlock } = size;
   const rows: number[][] = Array.from({ length: Math.ceil(queries / queryBlock) }, () => []);
-  const relative = isRelative(mask);
-  const byOffset = new Map<number, number>();
+  const known = new Map<MaskExpression, Map<string, number>>();
 
-  const single = (q: number, k: number): number => {
+  /** Blocks that are alike are evaluated once: where the part that decides sees the distance, the key or the query alone. */
+  const single = (rest: MaskExpression, q: number, k: number): number => {
     const [q0, k0] = [q * queryBlock, k * keyBlock];
     const whole = q0 + queryBlock <= queries && k0 + keyBlock <= keys;
-    const known = relative && whole ? byOffset.get(k0 - q0) : undefined;
-    if (known !== undefined) return known;
-    const entry = tileOf(mask, size, head, q0, k0, tiles);
-    if (relative && whole) byOffset.set(k0 - q0, entry);
+    const place = isRelative(rest)
+      ? `${k0 - q0}`
+      : !mentions(rest, ['query'])
+        ? `k${k0}`
+        : !mentions(rest, ['key'])
+          ? `q${q0}`
+          : null;
+    if (!whole || place === null) return tileOf(rest, size, head, q0, k0, tiles);
+    let alike = known.get(rest);
+    if (!alike) known.set(rest, (alike = new Map()));
+    const entry = alike.get(place) ?? tileOf(rest, size, head, q0, k0, tiles);
+    alike.set(place, entry);
     return entry;
   };
 
-  const visit = (q0: number, q1: number, k0: number, k1: number): void => {
+  const visit = (e: MaskExpression, q0: number, q1: number, k0: number, k1: number): void => {
     if (q0 >= q1 || k0 >= k1) return;
-    const kind = classify(mask, {
+    const rest = narrow(e, {
       head,
       keys,
       query: { low: q0 * queryBlock, high: Math.min(q1 * queryBlock, queries) - 1 },
       key: { low: k0 * keyBlock, high: Math.min(k1 * keyBlock, keys) - 1 },
     });
-    if (kind === 'empty') return;
+    if (rest === 'empty') return;
     const one = q1 - q0 === 1 && k1 - k0 === 1;
-    if (kind === 'full' || one) {
+    if (rest === 'full' || one) {
       for (let q = q0; q < q1; q++)
         for (let k = k0; k < k1; k++) {
-          const entry = kind === 'full' ? FULL : single(q, k);
+          const entry = rest === 'full' ? FULL : single(rest, q, k);
           if (entry !== EMPTY) rows[q].push(k, entry);
         }
       return;
     }
-    const [qm, km] = [(q0 + q1 + 1) >> 1, (k0 + k1 + 1) >> 1];
+    const qm = (q0 + q1 + 1) >> 1;
+    // A draw says nothing before it is that of one block of queries.
+    const km = qm < q1 && mentions(rest, ['hash', 'lookup']) ? k1 : (k0 + k1 + 1) >> 1;
     // Left before right in every row of blocks keeps the lists ascending.
-    visit(q0, qm, k0, km);
-    visit(q0, qm, km, k1);
-    visit(qm, q1, k0, km);
-    visit(qm, q1, km, k1);
+    visit(rest, q0, qm, k0, km);
+    visit(rest, q0, qm, km, k1);
+    visit(rest, qm, q1, k0, km);
+    visit(rest, qm, q1, km, k1);
   };
-  visit(0, rows.length, 0, Math.ceil(keys / keyBlock));
+  visit(mask, 0, rows.length, 0, Math.ceil(keys / keyBlock));
   return rows;
 }
 

@@ -117,7 +117,8 @@ export function isRelative(e: MaskExpression | IntegerExpression): boolean {
 const operands = (e: MaskExpression | IntegerExpression): (MaskExpression | IntegerExpression)[] =>
   'b' in e ? [e.a, e.b] : 'a' in e ? [e.a] : [];
 
-const mentions = (e: MaskExpression | IntegerExpression, ops: readonly string[]): boolean =>
+/** Whether an expression has one of these operations in it. */
+export const mentions = (e: MaskExpression | IntegerExpression, ops: readonly string[]): boolean =>
   ops.includes(e.op) || operands(e).some((x) => mentions(x, ops));
 
 /** Bounds on an expression that comes from a file. */

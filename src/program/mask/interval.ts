@@ -96,27 +96,37 @@ function remainder(a: Interval, b: Interval): Interval {
 
 /** Whether a mask keeps every pair of a rectangle, none, or (as far as bounds tell) some. */
 export function classify(e: MaskExpression, ranges: PairRanges): BlockClass {
+  const rest = narrow(e, ranges);
+  return typeof rest === 'string' ? rest : 'partial';
+}
+
+/**
+ * What of a mask is undecided on a rectangle: `full`, `empty`, or the expression or the part of it (the very same
+ * object) that decides there.
+ */
+export function narrow(e: MaskExpression, ranges: PairRanges): MaskExpression | 'full' | 'empty' {
   switch (e.op) {
     case 'not': {
-      const a = classify(e.a, ranges);
-      return a === 'full' ? 'empty' : a === 'empty' ? 'full' : 'partial';
+      const a = narrow(e.a, ranges);
+      return a === 'full' ? 'empty' : a === 'empty' ? 'full' : e;
     }
     case 'and':
     case 'or': {
       const decisive = e.op === 'and' ? 'empty' : 'full';
-      const a = classify(e.a, ranges);
+      const a = narrow(e.a, ranges);
       if (a === decisive) return a;
-      const b = classify(e.b, ranges);
-      return b === decisive ? b : a === b ? a : 'partial';
+      const b = narrow(e.b, ranges);
+      if (b === decisive || typeof a === 'string') return b;
+      return typeof b === 'string' ? a : e;
     }
   }
   const a = rangeOf(e.a, ranges);
   const b = rangeOf(e.b, ranges);
-  if (a === UNKNOWN || b === UNKNOWN) return 'partial';
+  if (a === UNKNOWN || b === UNKNOWN) return e;
   if (e.op === 'eq') {
     if (a.high < b.low || b.high < a.low) return 'empty';
-    return a.low === a.high && b.low === b.high && a.low === b.low ? 'full' : 'partial';
+    return a.low === a.high && b.low === b.high && a.low === b.low ? 'full' : e;
   }
   const [small, large] = e.op === 'le' ? [a, b] : [b, a];
-  return small.high <= large.low ? 'full' : small.low > large.high ? 'empty' : 'partial';
+  return small.high <= large.low ? 'full' : small.low > large.high ? 'empty' : e;
 }
