@@ -59,7 +59,7 @@ export function attentionCase(
   const inputs: Record<string, Float32Array | Int32Array> = { lengths: Int32Array.of(n) };
   const [B, N] = [symbol('B'), symbol('N')];
   const size = n * padHead(headSize) * HEADS;
-  const program = trace(weights, (t) => {
+  const traced = trace(weights, (t) => {
     if (refusal) return;
     const need = (weight: string, shape: readonly number[]) => {
       if (!weights.has(weight))
@@ -103,6 +103,9 @@ export function attentionCase(
     };
     t.output(mechanism.lower(context, options as never));
   });
+  // What nobody reads would only cost time to hand over.
+  const read = new Set(traced.nodes.flatMap((node) => node.inputs));
+  const program: Program = { ...traced, inputs: traced.inputs.filter((value) => read.has(value)) };
   if (program.inputs.some((value) => value.name === 'x')) inputs.x = new Random(6).gaussians(n * C);
   return { id: `${name}-d${headSize}`, mechanism, options, headSize, refusal, program, weights, inputs };
 }

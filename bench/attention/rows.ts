@@ -18,12 +18,14 @@ export const LENGTHS = [128, 512, 2048, 4096, 8192, 16384] as const;
 export const HEAD_SIZES = [32, 64] as const;
 /** Beyond it only dense attention and what grows slower than n² is timed. */
 const LONGEST_QUADRATIC = 4096;
+/** What took longer at half the length is left out, beside dense attention. */
+const SLOW_MS = 1000;
 const WEB = 'onnxruntime-web';
 const EXACT = 1e-5;
 
 const timingFor = (n: number): InterleaveOptions => {
   if (n <= 512) return { blocks: 10, blockMs: 12, rounds: 2 };
-  if (n <= 4096) return { blocks: 4, blockMs: 10, rounds: 1, warmCalls: 1 };
+  if (n <= 4096) return { blocks: 3, blockMs: 10, rounds: 1, warmCalls: 1 };
   return { blocks: 2, blockMs: 1, rounds: 1, warmCalls: 1 };
 };
 
@@ -102,13 +104,19 @@ function verdict(made: AttentionCase, n: number, qkv: Float32Array, output: Floa
 }
 
 /** Every mechanism and every peer at one head size and length, in turn. */
-async function setting(headSize: number, n: number, configuration: Configuration): Promise<Timed[]> {
+async function setting(
+  headSize: number,
+  n: number,
+  configuration: Configuration,
+  slow: ReadonlySet<string>,
+): Promise<Timed[]> {
   const qkv = stackedInput(headSize, n);
   const levels = configuration.features.dot === 'u7' ? 128 : 256;
   const out: Timed[] = [];
   const open: Open[] = [];
   for (const variant of variants()) {
-    if (n > LONGEST_QUADRATIC && variant.name !== 'dense' && isQuadratic(variant)) continue;
+    const quadratic = variant.name !== 'dense' && isQuadratic(variant);
+    if (quadratic && (n > LONGEST_QUADRATIC || slow.has(variant.name))) continue;
     const made = attentionCase(variant, headSize, n, qkv);
     const id = `${made.id}-n${n}`;
     try {
@@ -177,7 +185,11 @@ export async function timeMechanisms(subjects: Subjects): Promise<Timed[]> {
   for (const headSize of HEAD_SIZES)
     for (const n of LENGTHS) {
       process.stderr.write(`  heads of ${padHead(headSize)}, n=${n} …\n`);
-      out.push(...(await setting(headSize, n, configuration)));
+      const slow = out.filter(
+        (timed) => timed.case.headSize === headSize && timed.n * 2 <= n && (timed.row.ours ?? 0) > SLOW_MS,
+      );
+      const names = new Set(slow.map((timed) => timed.case.id.replace(/-d\d+$/, '')));
+      out.push(...(await setting(headSize, n, configuration, names)));
     }
   return out;
 }
