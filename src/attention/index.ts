@@ -1,4 +1,5 @@
 export { MECHANISMS } from './all.ts';
+export { spikeRates } from './initialise/spiking.ts';
 export { chooseMechanism, loadMechanisms } from './load.ts';
 export type {
   AttentionContext,
