@@ -10,6 +10,7 @@ import {
   softmaxRow,
   valueTile,
 } from './attention-tiles.ts';
+import { eachHead, HEAD_FIELDS, headPlace } from './heads.ts';
 import { type Fields, type KernelContext, kernel, plus, times } from './kernel.ts';
 
 /** Where a block of scores stands, and which pairs it holds. */
@@ -77,26 +78,10 @@ export const byTiles = (
 
 /** What a kernel over the pairs of a BlockMask reads. */
 export const PAIR_FIELDS = {
-  /** Address of the first head of the first sequence, then the bytes from a head and from a sequence to the next. */
-  q: 'i32',
-  qHead: 'i32',
-  qBatch: 'i32',
-  k: 'i32',
-  kHead: 'i32',
-  kBatch: 'i32',
-  v: 'i32',
-  vHead: 'i32',
-  vBatch: 'i32',
-  o: 'i32',
-  /** Lengths of the sequences; 0 where every key is there. */
-  lengths: 'i32',
+  ...HEAD_FIELDS,
   /** Times log₂ e. */
   scale: 'f32',
-  /** Queries and keys of a sequence. */
-  N: 'i32',
-  S: 'i32',
   B: 'i32',
-  H: 'i32',
   /** Query heads that share a key head. */
   group: 'i32',
   starts: 'i32',
@@ -138,14 +123,9 @@ export function attentionKernel(variant: AttentionVariant) {
       const pack = packKeys(context, keyPitch);
       const modify = hook?.build(context);
       const locals = (...names: string[]) => Object.fromEntries(names.map((n) => [n, f.local('i32')]));
-      const { unit, b, h, length, q, k, v, row, rows, i, j, entry, last, first, keys, list, x, y } = locals(
-        'unit',
-        'b',
-        'h',
-        'length',
-        'q',
-        'k',
-        'v',
+      const place = headPlace(f);
+      const { b, h, length, q, k, v } = place;
+      const { row, rows, i, j, entry, last, first, keys, list, x, y } = locals(
         'row',
         'rows',
         'i',
@@ -207,88 +187,91 @@ export function attentionKernel(variant: AttentionVariant) {
         });
       };
 
-      f.for(unit, begin, end, 1, () => {
-        f.set(b, i32.div_u(unit, at.H));
-        f.set(h, i32.rem_u(unit, at.H));
-        f.set(q, i32.add(at.q, i32.add(i32.mul(h, at.qHead), i32.mul(b, at.qBatch))));
-        f.set(x, i32.div_u(h, at.group));
-        f.set(k, i32.add(at.k, i32.add(i32.mul(x, at.kHead), i32.mul(b, at.kBatch))));
-        f.set(v, i32.add(at.v, i32.add(i32.mul(x, at.vHead), i32.mul(b, at.vBatch))));
-        f.set(length, at.S);
-        f.if(at.lengths, () => f.set(length, i32.min_s(i32.load(i32.add(at.lengths, times(b, 4))), at.S)));
-        f.call(pack, k, packed, length);
-        f.set(list, i32.add(i32.mul(h, at.headLists), i32.mul(b, at.batchLists)));
-        f.for(row, i32.const(0), at.N, QUERY_BLOCK, () => {
-          f.set(rows, i32.min_s(i32.const(QUERY_BLOCK), i32.sub(at.N, row)));
-          f.for(i, i32.const(0), i32.const(QUERY_BLOCK * 4), 16, () => {
-            f.emit(v128.store(i32.add(stats, i), v128.f32x4(NO_KEY)));
-            f.emit(v128.store(i32.add(stats, i), v128.zero, QUERY_BLOCK * 4));
-          });
-          f.for(i, i32.const(0), i32.const(QUERY_BLOCK * pitch * 4), 16, () =>
-            f.emit(v128.store(i32.add(O, i), v128.zero)),
-          );
-          f.set(x, i32.add(list, times(i32.div_u(row, i32.const(QUERY_BLOCK)), 4)));
-          f.set(last, i32.add(at.entries, times(i32.load(i32.add(at.ends, x)), 8)));
-          f.for(entry, i32.add(at.entries, times(i32.load(i32.add(at.starts, x)), 8)), last, 8, () => {
-            f.set(first, i32.mul(i32.load(entry), i32.const(KEY_BLOCK)));
-            f.set(keys, i32.min_s(i32.const(KEY_BLOCK), i32.sub(length, first)));
-            f.if(i32.gt_s(keys, i32.const(0)), blockOfKeys);
-          });
-          f.set(
-            y,
-            i32.add(
-              at.o,
-              i32.mul(i32.add(i32.mul(i32.add(i32.mul(b, at.N), row), at.H), h), i32.const(headSize * 4)),
-            ),
-          );
-          f.for(i, i32.const(0), rows, 1, () => {
-            // A sum this small has seen no key: the row is 0.
-            f.set(inverse, v128.load32_splat(i32.add(stats, times(i, 4)), QUERY_BLOCK * 4));
-            f.set(
-              inverse,
-              v128.andnot(f32x4.div(v128.f32x4(1), inverse), f32x4.lt(inverse, v128.f32x4(1e-30))),
-            );
-            f.if(at.statistics, () => {
-              f.set(
-                x,
-                i32.add(
-                  at.statistics,
-                  times(i32.add(i32.add(i32.mul(i32.add(i32.mul(h, at.B), b), at.N), row), i), 8),
-                ),
-              );
-              f.set(
-                kept,
-                f32x4.ge(v128.load32_splat(i32.add(stats, times(i, 4)), QUERY_BLOCK * 4), v128.f32x4(1e-30)),
-              );
-              f.emit(
-                v128.store32_lane(
-                  x,
-                  v128.bitselect(
-                    f32x4.mul(v128.load32_splat(i32.add(stats, times(i, 4))), v128.f32x4(Math.LN2)),
-                    v128.f32x4(-Infinity),
-                    kept,
-                  ),
-                  0,
-                ),
-              );
-              f.emit(
-                v128.store32_lane(
-                  x,
-                  v128.and(v128.load32_splat(i32.add(stats, times(i, 4)), QUERY_BLOCK * 4), kept),
-                  0,
-                  4,
-                ),
-              );
+      eachHead(
+        f,
+        at,
+        begin,
+        end,
+        place,
+        () => {
+          f.call(pack, k, packed, length);
+          f.set(list, i32.add(i32.mul(h, at.headLists), i32.mul(b, at.batchLists)));
+          f.for(row, i32.const(0), at.N, QUERY_BLOCK, () => {
+            f.set(rows, i32.min_s(i32.const(QUERY_BLOCK), i32.sub(at.N, row)));
+            f.for(i, i32.const(0), i32.const(QUERY_BLOCK * 4), 16, () => {
+              f.emit(v128.store(i32.add(stats, i), v128.f32x4(NO_KEY)));
+              f.emit(v128.store(i32.add(stats, i), v128.zero, QUERY_BLOCK * 4));
             });
-            f.set(x, i32.add(O, i32.mul(i, i32.const(pitch * 4))));
-            for (let d = 0; d + 4 <= headSize; d += 4)
-              f.emit(v128.store(y, f32x4.mul(v128.load(x, 4 * d), inverse), 4 * d));
-            for (let d = headSize & ~3; d < headSize; d++)
-              f.emit(f32.store(y, f32.mul(f32.load(x, 4 * d), f32x4.lane(inverse, 0)), 4 * d));
-            f.set(y, i32.add(y, i32.mul(at.H, i32.const(headSize * 4))));
+            f.for(i, i32.const(0), i32.const(QUERY_BLOCK * pitch * 4), 16, () =>
+              f.emit(v128.store(i32.add(O, i), v128.zero)),
+            );
+            f.set(x, i32.add(list, times(i32.div_u(row, i32.const(QUERY_BLOCK)), 4)));
+            f.set(last, i32.add(at.entries, times(i32.load(i32.add(at.ends, x)), 8)));
+            f.for(entry, i32.add(at.entries, times(i32.load(i32.add(at.starts, x)), 8)), last, 8, () => {
+              f.set(first, i32.mul(i32.load(entry), i32.const(KEY_BLOCK)));
+              f.set(keys, i32.min_s(i32.const(KEY_BLOCK), i32.sub(length, first)));
+              f.if(i32.gt_s(keys, i32.const(0)), blockOfKeys);
+            });
+            f.set(
+              y,
+              i32.add(
+                at.o,
+                i32.mul(i32.add(i32.mul(i32.add(i32.mul(b, at.N), row), at.H), h), i32.const(headSize * 4)),
+              ),
+            );
+            f.for(i, i32.const(0), rows, 1, () => {
+              // A sum this small has seen no key: the row is 0.
+              f.set(inverse, v128.load32_splat(i32.add(stats, times(i, 4)), QUERY_BLOCK * 4));
+              f.set(
+                inverse,
+                v128.andnot(f32x4.div(v128.f32x4(1), inverse), f32x4.lt(inverse, v128.f32x4(1e-30))),
+              );
+              f.if(at.statistics, () => {
+                f.set(
+                  x,
+                  i32.add(
+                    at.statistics,
+                    times(i32.add(i32.add(i32.mul(i32.add(i32.mul(h, at.B), b), at.N), row), i), 8),
+                  ),
+                );
+                f.set(
+                  kept,
+                  f32x4.ge(
+                    v128.load32_splat(i32.add(stats, times(i, 4)), QUERY_BLOCK * 4),
+                    v128.f32x4(1e-30),
+                  ),
+                );
+                f.emit(
+                  v128.store32_lane(
+                    x,
+                    v128.bitselect(
+                      f32x4.mul(v128.load32_splat(i32.add(stats, times(i, 4))), v128.f32x4(Math.LN2)),
+                      v128.f32x4(-Infinity),
+                      kept,
+                    ),
+                    0,
+                  ),
+                );
+                f.emit(
+                  v128.store32_lane(
+                    x,
+                    v128.and(v128.load32_splat(i32.add(stats, times(i, 4)), QUERY_BLOCK * 4), kept),
+                    0,
+                    4,
+                  ),
+                );
+              });
+              f.set(x, i32.add(O, i32.mul(i, i32.const(pitch * 4))));
+              for (let d = 0; d + 4 <= headSize; d += 4)
+                f.emit(v128.store(y, f32x4.mul(v128.load(x, 4 * d), inverse), 4 * d));
+              for (let d = headSize & ~3; d < headSize; d++)
+                f.emit(f32.store(y, f32.mul(f32.load(x, 4 * d), f32x4.lane(inverse, 0)), 4 * d));
+              f.set(y, i32.add(y, i32.mul(at.H, i32.const(headSize * 4))));
+            });
           });
-        });
-      });
+        },
+        at.group,
+      );
     },
   });
 }

@@ -1,6 +1,7 @@
 import type { FastWeightFeature } from '../../../program/ops/fast-weights.ts';
 import { f32x4, type I32, i32, v128 } from '../instructions.ts';
-import { type KernelContext, kernel, multiplyAdd, plus, reduce, splat, times } from './kernel.ts';
+import { eachHead, HEAD_FIELDS, headPlace } from './heads.ts';
+import { type KernelContext, kernel, multiplyAdd, plus, reduce, splat } from './kernel.ts';
 import { ROWS, rowTile, tileRows } from './linear-attention-tiles.ts';
 import { exp2 } from './math.ts';
 
@@ -149,34 +150,19 @@ export function fastWeightsKernel(variant: FastWeightsVariant) {
   return kernel({
     name: `fast_weights_${headSize}`,
     fields: {
-      /** Address of the first head of the first sequence, then the bytes from a head and from a sequence to the next. */
-      q: 'i32',
-      qHead: 'i32',
-      qBatch: 'i32',
-      k: 'i32',
-      kHead: 'i32',
-      kBatch: 'i32',
-      v: 'i32',
-      vHead: 'i32',
-      vBatch: 'i32',
-      o: 'i32',
-      /** Lengths of the sequences; 0 where every key is there. */
-      lengths: 'i32',
+      ...HEAD_FIELDS,
       beta: 'f32',
-      N: 'i32',
-      S: 'i32',
-      H: 'i32',
     },
     build(context, f, at, begin, end) {
       const rows = tileRows(context);
       const feature = featureRows(context, variant);
       const write = writeTokens(context, variant);
       const read = rowTile(context, pitch, rows, pitch * 4, 'none');
-      const [unit, b, h, q, k, v, o, length, row, count, written, x, y] = f.localArray('i32', 13);
+      const head = headPlace(f);
+      const { b, h, q, k, v, length } = head;
+      const [o, row, count, written, x, y] = f.localArray('i32', 6);
       const base = f.local('i32', context.scratch(f));
       const place = (offset: number): I32 => plus(base, offset);
-      const source = (name: 'q' | 'k' | 'v') =>
-        i32.add(at[name], i32.add(i32.mul(h, at[`${name}Head`]), i32.mul(b, at[`${name}Batch`])));
       const rowsFrom = (from: I32, rowAt: I32): I32 => i32.add(from, i32.mul(rowAt, i32.const(pitch * 4)));
 
       const writeBlock = () => {
@@ -218,14 +204,7 @@ export function fastWeightsKernel(variant: FastWeightsVariant) {
         });
       };
 
-      f.for(unit, begin, end, 1, () => {
-        f.set(b, i32.div_u(unit, at.H));
-        f.set(h, i32.rem_u(unit, at.H));
-        f.set(q, source('q'));
-        f.set(k, source('k'));
-        f.set(v, source('v'));
-        f.set(length, at.S);
-        f.if(at.lengths, () => f.set(length, i32.min_s(i32.load(i32.add(at.lengths, times(b, 4))), at.S)));
+      eachHead(f, at, begin, end, head, () => {
         f.set(
           o,
           i32.add(at.o, i32.mul(i32.add(i32.mul(i32.mul(b, at.N), at.H), h), i32.const(headSize * 4))),

@@ -2,6 +2,7 @@ import type { Variable } from '../assembler.ts';
 import { f32, f32x4, type I32, i32, type V128, v128 } from '../instructions.ts';
 import { byTiles, NO_KEY, PAIR_FIELDS, pad } from './attention.ts';
 import { type Blocks, KEYS, maskRows, scoreRow, softmaxRow, valueTile } from './attention-tiles.ts';
+import { eachHead, headPlace } from './heads.ts';
 import {
   codesOf,
   columnStatistics,
@@ -64,7 +65,7 @@ function partsOf(context: KernelContext, { precision, keySize, headSize, blocks 
 }
 
 const LOCALS = [
-  ...['unit', 'b', 'h', 'length', 'q', 'k', 'v', 'row', 'rows', 'i', 'j', 'entry', 'last', 'first', 'keys'],
+  ...['row', 'rows', 'i', 'j', 'entry', 'last', 'first', 'keys'],
   ...['list', 'x', 'y', 'stride'],
 ] as const;
 
@@ -86,8 +87,12 @@ export function integerAttentionKernel(variant: IntegerAttentionVariant) {
       const codes = codesOf(context.features);
       const panel = panelBytes(keyPitch, codes);
       const local = Object.fromEntries(LOCALS.map((name) => [name, f.local('i32')]));
-      const { unit, b, h, length, q, k, v, row, rows, i, j, entry, last, first, keys, list, x, y, stride } =
-        local as Record<string, Variable<'i32'>>;
+      const head = headPlace(f);
+      const { b, h, length, q, k, v } = head;
+      const { row, rows, i, j, entry, last, first, keys, list, x, y, stride } = local as Record<
+        string,
+        Variable<'i32'>
+      >;
       const S = context.scratch(f);
       const place = placesOf(f, plus(S, QUERY_BLOCK * SCORE_ROW), variant, context.features, at.S);
       const inverse = f.local('v128');
@@ -205,36 +210,36 @@ export function integerAttentionKernel(variant: IntegerAttentionVariant) {
         );
       };
 
-      f.for(unit, begin, end, 1, () => {
-        f.set(b, i32.div_u(unit, at.H));
-        f.set(h, i32.rem_u(unit, at.H));
-        f.set(q, i32.add(at.q, i32.add(i32.mul(h, at.qHead), i32.mul(b, at.qBatch))));
-        f.set(x, i32.div_u(h, at.group));
-        f.set(k, i32.add(at.k, i32.add(i32.mul(x, at.kHead), i32.mul(b, at.kBatch))));
-        f.set(v, i32.add(at.v, i32.add(i32.mul(x, at.vHead), i32.mul(b, at.vBatch))));
-        f.set(length, at.S);
-        f.if(at.lengths, () => f.set(length, i32.min_s(i32.load(i32.add(at.lengths, times(b, 4))), at.S)));
-        f.call(parts.means, k, place.means, length);
-        f.call(parts.packKeys, k, place.keys, place.keyScales, place.means, length);
-        if (parts.integers) {
-          f.set(stride, i32.mul(i32.and(plus(at.S, 7), i32.const(-8)), i32.const(KEYS * codes.bytes)));
-          f.call(parts.integers.scales, v, place.scales, length);
-          f.call(parts.integers.pack, v, place.values, place.scales, place.sums, length, stride);
-        }
-        f.set(list, i32.add(i32.mul(h, at.headLists), i32.mul(b, at.batchLists)));
-        f.for(row, i32.const(0), at.N, QUERY_BLOCK, () => {
-          f.set(rows, i32.min_s(i32.const(QUERY_BLOCK), i32.sub(at.N, row)));
-          startRows();
-          f.set(x, i32.add(list, times(i32.div_u(row, i32.const(QUERY_BLOCK)), 4)));
-          f.set(last, i32.add(at.entries, times(i32.load(i32.add(at.ends, x)), 8)));
-          f.for(entry, i32.add(at.entries, times(i32.load(i32.add(at.starts, x)), 8)), last, 8, () => {
-            f.set(first, i32.mul(i32.load(entry), i32.const(KEY_BLOCK)));
-            f.set(keys, i32.min_s(i32.const(KEY_BLOCK), i32.sub(length, first)));
-            f.if(i32.gt_s(keys, i32.const(0)), blockOfKeys);
+      eachHead(
+        f,
+        at,
+        begin,
+        end,
+        head,
+        () => {
+          f.call(parts.means, k, place.means, length);
+          f.call(parts.packKeys, k, place.keys, place.keyScales, place.means, length);
+          if (parts.integers) {
+            f.set(stride, i32.mul(i32.and(plus(at.S, 7), i32.const(-8)), i32.const(KEYS * codes.bytes)));
+            f.call(parts.integers.scales, v, place.scales, length);
+            f.call(parts.integers.pack, v, place.values, place.scales, place.sums, length, stride);
+          }
+          f.set(list, i32.add(i32.mul(h, at.headLists), i32.mul(b, at.batchLists)));
+          f.for(row, i32.const(0), at.N, QUERY_BLOCK, () => {
+            f.set(rows, i32.min_s(i32.const(QUERY_BLOCK), i32.sub(at.N, row)));
+            startRows();
+            f.set(x, i32.add(list, times(i32.div_u(row, i32.const(QUERY_BLOCK)), 4)));
+            f.set(last, i32.add(at.entries, times(i32.load(i32.add(at.ends, x)), 8)));
+            f.for(entry, i32.add(at.entries, times(i32.load(i32.add(at.starts, x)), 8)), last, 8, () => {
+              f.set(first, i32.mul(i32.load(entry), i32.const(KEY_BLOCK)));
+              f.set(keys, i32.min_s(i32.const(KEY_BLOCK), i32.sub(length, first)));
+              f.if(i32.gt_s(keys, i32.const(0)), blockOfKeys);
+            });
+            finishRows();
           });
-          finishRows();
-        });
-      });
+        },
+        at.group,
+      );
     },
   });
 }

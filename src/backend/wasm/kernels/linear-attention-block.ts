@@ -1,5 +1,6 @@
 import type { FunctionBuilder, Variable } from '../assembler.ts';
 import { f32, f32x4, type I32, i32, i32x4, v128 } from '../instructions.ts';
+import { HEAD_FIELDS } from './heads.ts';
 import { type KernelContext, plus, times } from './kernel.ts';
 import {
   exponentials,
@@ -58,19 +59,7 @@ export function scratchOf({ map, headSize, features }: LinearAttentionVariant) {
 export const linearAttentionScratch = (variant: LinearAttentionVariant): number => scratchOf(variant).bytes;
 
 export const FIELDS = {
-  /** Address of the first head of the first sequence, then the bytes from a head and from a sequence to the next. */
-  q: 'i32',
-  qHead: 'i32',
-  qBatch: 'i32',
-  k: 'i32',
-  kHead: 'i32',
-  kBatch: 'i32',
-  v: 'i32',
-  vHead: 'i32',
-  vBatch: 'i32',
-  o: 'i32',
-  /** Lengths of the sequences; 0 where every key is there. */
-  lengths: 'i32',
+  ...HEAD_FIELDS,
   /** W, and the bytes from one head of it to the next; 0 where all share one. */
   w: 'i32',
   wHead: 'i32',
@@ -79,9 +68,6 @@ export const FIELDS = {
   /** Factor on rows that makes exponents powers of 2. */
   scale: 'f32',
   epsilon: 'f32',
-  N: 'i32',
-  S: 'i32',
-  H: 'i32',
 } as const;
 type At = { [K in keyof typeof FIELDS]: Variable<(typeof FIELDS)[K]> };
 

@@ -1,5 +1,6 @@
 import { f32, f32x4, type I32, i32, v128 } from '../instructions.ts';
 import { packKeys } from './attention-tiles.ts';
+import { eachHead, headPlace } from './heads.ts';
 import { kernel, plus, reduce, times } from './kernel.ts';
 import { FIELDS, featurePass, type LinearAttentionVariant, scratchOf } from './linear-attention-block.ts';
 import { NO_EXPONENT } from './linear-attention-features.ts';
@@ -32,13 +33,13 @@ export function linearAttentionKernel(variant: LinearAttentionVariant) {
       const output = outputTile(context, M, rows, pitch);
       const sum = columnSums(context);
       const denominate = denominators(context, M);
-      const [unit, b, h, q, k, v, o, length, row, count, d, panel, x, y] = f.localArray('i32', 14);
+      const head = headPlace(f);
+      const { b, h, q, k, v, length } = head;
+      const [o, row, count, d, panel, x, y] = f.localArray('i32', 7);
       const base = f.local('i32', context.scratch(f));
       const [numerator, denominator, addend] = f.localArray('v128', 3);
       const place = (offset: number): I32 => plus(base, offset);
       const feature = featurePass(context, f, at, variant, base);
-      const source = (name: 'q' | 'k' | 'v') =>
-        i32.add(at[name], i32.add(i32.mul(h, at[`${name}Head`]), i32.mul(b, at[`${name}Batch`])));
       const rowAt = (from: I32): I32 => i32.add(from, i32.mul(row, i32.const(pitch * 4)));
       const blocks = (total: I32, body: () => void) =>
         f.for(row, i32.const(0), total, ROWS, () => {
@@ -127,14 +128,7 @@ export function linearAttentionKernel(variant: LinearAttentionVariant) {
       const zeroed = scratch.offsets - scratch.state;
       if (projected)
         f.if(i32.eqz(at.wHead), () => f.call(pack, at.w, place(scratch.weights), i32.const(features)));
-      f.for(unit, begin, end, 1, () => {
-        f.set(b, i32.div_u(unit, at.H));
-        f.set(h, i32.rem_u(unit, at.H));
-        f.set(q, source('q'));
-        f.set(k, source('k'));
-        f.set(v, source('v'));
-        f.set(length, at.S);
-        f.if(at.lengths, () => f.set(length, i32.min_s(i32.load(i32.add(at.lengths, times(b, 4))), at.S)));
+      eachHead(f, at, begin, end, head, () => {
         if (projected)
           f.if(at.wHead, () =>
             f.call(pack, i32.add(at.w, i32.mul(h, at.wHead)), place(scratch.weights), i32.const(features)),

@@ -1,5 +1,7 @@
 import { f32, f32x4, i32, v128 } from '../instructions.ts';
+import { PAIR_FIELDS } from './attention.ts';
 import { type Blocks, KEYS, maskRows, packKeys, scoreRow, scoreTile } from './attention-tiles.ts';
+import { eachHead, headPlace } from './heads.ts';
 import { kernel, multiplyAdd, plus, times } from './kernel.ts';
 import { type NormalizerKind, normalizeRow } from './row-normalizers.ts';
 
@@ -34,30 +36,8 @@ export function rowAttentionKernel({ keySize, headSize, blocks, normalizer }: Ro
   return kernel({
     name: `row_attention_${keySize}_${headSize}`,
     fields: {
-      q: 'i32',
-      qHead: 'i32',
-      qBatch: 'i32',
-      k: 'i32',
-      kHead: 'i32',
-      kBatch: 'i32',
-      v: 'i32',
-      vHead: 'i32',
-      vBatch: 'i32',
-      o: 'i32',
+      ...PAIR_FIELDS,
       support: 'i32',
-      lengths: 'i32',
-      scale: 'f32',
-      N: 'i32',
-      S: 'i32',
-      B: 'i32',
-      H: 'i32',
-      group: 'i32',
-      starts: 'i32',
-      ends: 'i32',
-      entries: 'i32',
-      tiles: 'i32',
-      headLists: 'i32',
-      batchLists: 'i32',
       /** Keys that a row may keep, for `topK`. */
       limit: 'i32',
     },
@@ -69,9 +49,11 @@ export function rowAttentionKernel({ keySize, headSize, blocks, normalizer }: Ro
       const mask = maskRows(context, blocks);
       const pack = packKeys(context, keyPitch);
       const normalize = normalizeRow(context, blocks, normalizer);
-      const locals = f.localArray('i32', 22);
-      const [unit, b, h, q, k, v, length, list, row, rows, entry, last] = locals;
-      const [first, keys, i, j, x, y, used, S, packed, o] = locals.slice(12);
+      const place = headPlace(f);
+      const { b, h, q, k, v, length } = place;
+      const locals = f.localArray('i32', 15);
+      const [list, row, rows, entry, last] = locals;
+      const [first, keys, i, j, x, y, used, S, packed, o] = locals.slice(5);
       const sums = f.localArray('v128', pitch / 4);
       const weight = f.local('v128');
       f.set(S, context.scratch(f));
@@ -157,70 +139,70 @@ export function rowAttentionKernel({ keySize, headSize, blocks, normalizer }: Ro
         });
       };
 
-      f.for(unit, begin, end, 1, () => {
-        f.set(b, i32.div_u(unit, at.H));
-        f.set(h, i32.rem_u(unit, at.H));
-        f.set(q, i32.add(at.q, i32.add(i32.mul(h, at.qHead), i32.mul(b, at.qBatch))));
-        f.set(x, i32.div_u(h, at.group));
-        f.set(k, i32.add(at.k, i32.add(i32.mul(x, at.kHead), i32.mul(b, at.kBatch))));
-        f.set(v, i32.add(at.v, i32.add(i32.mul(x, at.vHead), i32.mul(b, at.vBatch))));
-        f.set(length, at.S);
-        f.if(at.lengths, () => f.set(length, i32.min_s(i32.load(i32.add(at.lengths, times(b, 4))), at.S)));
-        f.call(pack, k, packed, length);
-        f.set(list, i32.add(i32.mul(h, at.headLists), i32.mul(b, at.batchLists)));
-        f.for(row, i32.const(0), at.N, blocks.query, () => {
-          f.set(rows, i32.min_s(i32.const(blocks.query), i32.sub(at.N, row)));
-          f.set(used, buffer);
-          eachEntry(scoreBlock);
-          const filled = f.local('i32', used);
-          f.set(filled, used);
-          const r = f.local('i32');
-          f.for(r, i32.const(0), rows, 1, () => {
-            f.call(
-              normalize,
-              i32.add(buffer, i32.mul(r, i32.const(ROW))),
-              i32.add(filled, i32.mul(r, i32.const(ROW))),
-              at.scale,
-              at.limit,
-              S,
-            );
-            f.emit(
-              f32.store(
+      eachHead(
+        f,
+        at,
+        begin,
+        end,
+        place,
+        () => {
+          f.call(pack, k, packed, length);
+          f.set(list, i32.add(i32.mul(h, at.headLists), i32.mul(b, at.batchLists)));
+          f.for(row, i32.const(0), at.N, blocks.query, () => {
+            f.set(rows, i32.min_s(i32.const(blocks.query), i32.sub(at.N, row)));
+            f.set(used, buffer);
+            eachEntry(scoreBlock);
+            const filled = f.local('i32', used);
+            f.set(filled, used);
+            const r = f.local('i32');
+            f.for(r, i32.const(0), rows, 1, () => {
+              f.call(
+                normalize,
+                i32.add(buffer, i32.mul(r, i32.const(ROW))),
+                i32.add(filled, i32.mul(r, i32.const(ROW))),
+                at.scale,
+                at.limit,
+                S,
+              );
+              f.emit(
+                f32.store(
+                  i32.add(
+                    at.support,
+                    times(i32.add(i32.mul(i32.add(i32.mul(h, at.B), b), at.N), i32.add(row, r)), 4),
+                  ),
+                  f32.load(S, 4),
+                ),
+              );
+              for (const sum of sums) f.set(sum, v128.zero);
+              f.set(used, i32.add(buffer, i32.mul(r, i32.const(ROW))));
+              eachEntry(() => {
+                addValues();
+                f.increment(used, BLOCK);
+              });
+              // The weights' own sum, inverted; 0 where no key was seen.
+              f.set(weight, v128.load32_splat(S));
+              f.set(
+                o,
                 i32.add(
-                  at.support,
-                  times(i32.add(i32.mul(i32.add(i32.mul(h, at.B), b), at.N), i32.add(row, r)), 4),
+                  at.o,
+                  i32.mul(
+                    i32.add(i32.mul(i32.add(i32.mul(b, at.N), i32.add(row, r)), at.H), h),
+                    i32.const(headSize * 4),
+                  ),
                 ),
-                f32.load(S, 4),
-              ),
-            );
-            for (const sum of sums) f.set(sum, v128.zero);
-            f.set(used, i32.add(buffer, i32.mul(r, i32.const(ROW))));
-            eachEntry(() => {
-              addValues();
-              f.increment(used, BLOCK);
+              );
+              for (let d = 0; d < headSize; d += 4) {
+                const value = f32x4.mul(sums[d / 4], weight);
+                if (d + 4 <= headSize) f.emit(v128.store(o, value, 4 * d));
+                else
+                  for (let lane = 0; lane < headSize - d; lane++)
+                    f.emit(v128.store32_lane(o, value, lane, 4 * (d + lane)));
+              }
             });
-            // The weights' own sum, inverted; 0 where no key was seen.
-            f.set(weight, v128.load32_splat(S));
-            f.set(
-              o,
-              i32.add(
-                at.o,
-                i32.mul(
-                  i32.add(i32.mul(i32.add(i32.mul(b, at.N), i32.add(row, r)), at.H), h),
-                  i32.const(headSize * 4),
-                ),
-              ),
-            );
-            for (let d = 0; d < headSize; d += 4) {
-              const value = f32x4.mul(sums[d / 4], weight);
-              if (d + 4 <= headSize) f.emit(v128.store(o, value, 4 * d));
-              else
-                for (let lane = 0; lane < headSize - d; lane++)
-                  f.emit(v128.store32_lane(o, value, lane, 4 * (d + lane)));
-            }
           });
-        });
-      });
+        },
+        at.group,
+      );
     },
   });
 }

@@ -61,19 +61,17 @@ export const attentionLowering: OpLowering<AttentionNode> = {
   },
 };
 
-/** What the kernel reads of a node: the fields of its descriptor. A unit is one of `B · H`. */
-export function attentionFields(node: AttentionLike, lowering: Lowering) {
-  const { attributes } = node;
-  const { at, shape } = lowering;
-  const { heads: H, keyHeads, mask, blocks } = attributes;
+/** Where a node's queries, keys and values, its output and its lengths stand: a kernel's `HEAD_FIELDS`. */
+export function headFields(
+  node: Pick<AttentionNode, 'inputs' | 'parameters' | 'outputs'> & {
+    readonly attributes: Pick<Attributes, 'queries' | 'keys' | 'values' | 'lengths' | 'heads'>;
+  },
+  lowering: Lowering,
+) {
+  const { attributes, inputs, outputs } = node;
   const [q, k, v] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
     headsOf(node, place, lowering),
   );
-  const [B, N] = shape(node.outputs[0]);
-  const S = v.rows;
-  const key = `mask:${N}:${S}:${blocks.query}:${blocks.key}:${H}:${JSON.stringify(mask)}`;
-  const size = { heads: H, queries: N, keys: S, queryBlock: blocks.query, keyBlock: blocks.key };
-  const perHead = mask !== null && usesHead(mask);
   return {
     q: q.base,
     qHead: q.head,
@@ -84,14 +82,28 @@ export function attentionFields(node: AttentionLike, lowering: Lowering) {
     v: v.base,
     vHead: v.head,
     vBatch: v.batch,
-    o: at(node.outputs[0]),
-    statistics: attributes.statistics ? at(node.outputs[1]) : 0,
-    lengths: attributes.lengths === null ? 0 : at(node.inputs[attributes.lengths]),
+    o: lowering.at(outputs[0]),
+    lengths: attributes.lengths === null ? 0 : lowering.at(inputs[attributes.lengths]),
+    N: lowering.shape(outputs[0])[1],
+    S: v.rows,
+    H: attributes.heads,
+  };
+}
+
+/** What the kernel reads of a node: the fields of its descriptor. A unit is one of `B · H`. */
+export function attentionFields(node: AttentionLike, lowering: Lowering) {
+  const { attributes, outputs } = node;
+  const { keyHeads, mask, blocks } = attributes;
+  const fields = headFields(node, lowering);
+  const { N, S, H } = fields;
+  const key = `mask:${N}:${S}:${blocks.query}:${blocks.key}:${H}:${JSON.stringify(mask)}`;
+  const size = { heads: H, queries: N, keys: S, queryBlock: blocks.query, keyBlock: blocks.key };
+  const perHead = mask !== null && usesHead(mask);
+  return {
+    ...fields,
+    statistics: attributes.statistics ? lowering.at(outputs[1]) : 0,
     scale: attributes.scale * Math.LOG2E,
-    N,
-    S,
-    B,
-    H,
+    B: lowering.shape(outputs[0])[0],
     group: H / keyHeads,
     ...placeMask(() => buildBlockMask(mask, size), key, lowering),
     headLists: perHead ? Math.ceil(N / blocks.query) * 4 : 0,

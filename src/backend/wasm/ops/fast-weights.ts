@@ -2,7 +2,7 @@ import type { FastWeightFeature, FastWeightsNode } from '../../../program/ops/fa
 import { type FastWeightsVariant, fastWeightsKernel, fastWeightsScratch } from '../kernels/fast-weights.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import type { OpLowering } from '../lowering.ts';
-import { headsOf } from './attention.ts';
+import { headFields } from './attention.ts';
 
 const keyOf = ({ attributes: { headSize, feature, causal } }: FastWeightsNode): string =>
   `fastWeights:${headSize}:${feature}:${causal ? 'causal' : 'whole'}`;
@@ -22,29 +22,9 @@ export const fastWeightsLowering: OpLowering<FastWeightsNode> = {
   keys: (node) => [keyOf(node)],
   scratchBytes: ({ attributes }) => fastWeightsScratch(attributes),
   steps(node, lowering) {
-    const { at, shape, step } = lowering;
-    const { attributes, inputs, outputs } = node;
-    const [q, k, v] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
-      headsOf(node, place, lowering),
-    );
-    const [B, N] = shape(outputs[0]);
-    const fields = {
-      q: q.base,
-      qHead: q.head,
-      qBatch: q.batch,
-      k: k.base,
-      kHead: k.head,
-      kBatch: k.batch,
-      v: v.base,
-      vHead: v.head,
-      vBatch: v.batch,
-      o: at(outputs[0]),
-      lengths: attributes.lengths === null ? 0 : at(inputs[attributes.lengths]),
-      beta: attributes.beta,
-      N,
-      S: v.rows,
-      H: attributes.heads,
-    };
-    return [step(keyOf(node), fields, B * attributes.heads, 1)];
+    const { attributes, outputs } = node;
+    const fields = { ...headFields(node, lowering), beta: attributes.beta };
+    const [B] = lowering.shape(outputs[0]);
+    return [lowering.step(keyOf(node), fields, B * attributes.heads, 1)];
   },
 };

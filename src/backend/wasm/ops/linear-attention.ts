@@ -4,7 +4,7 @@ import type { Kernel } from '../kernels/kernel.ts';
 import { linearAttentionKernel } from '../kernels/linear-attention.ts';
 import { type LinearAttentionVariant, linearAttentionScratch } from '../kernels/linear-attention-block.ts';
 import type { OpLowering } from '../lowering.ts';
-import { headsOf } from './attention.ts';
+import { headFields } from './attention.ts';
 
 function variantOf({ attributes: { map, headSize, features } }: LinearAttentionNode): LinearAttentionVariant {
   return { map: map.kind === 'hedgehog' && map.normalise ? 'halves' : map.kind, headSize, features };
@@ -39,28 +39,16 @@ export const linearAttentionLowering: OpLowering<LinearAttentionNode> = {
   keys: (node) => [keyOf(node)],
   scratchBytes: (node) => linearAttentionScratch(variantOf(node)),
   steps(node, lowering) {
-    const { at, shape, step, table, weight } = lowering;
-    const { attributes, inputs, outputs, parameters } = node;
-    const { heads: H, headSize, map } = attributes;
-    const [q, k, v] = [attributes.queries, attributes.keys, attributes.values].map((place) =>
-      headsOf(node, place, lowering),
-    );
-    const [B, N] = shape(outputs[0]);
-    const S = v.rows;
+    const { shape, step, table, weight } = lowering;
+    const { attributes, outputs, parameters } = node;
+    const { headSize, map } = attributes;
+    const heads = headFields(node, lowering);
+    const { N, S, H } = heads;
+    const [B] = shape(outputs[0]);
     const W = parameters.at(0);
     const rows = Math.max(N, S);
     const fields = {
-      q: q.base,
-      qHead: q.head,
-      qBatch: q.batch,
-      k: k.base,
-      kHead: k.head,
-      kBatch: k.batch,
-      v: v.base,
-      vHead: v.head,
-      vBatch: v.batch,
-      o: at(outputs[0]),
-      lengths: attributes.lengths === null ? 0 : at(inputs[attributes.lengths]),
+      ...heads,
       w: W ? weight(W) : 0,
       wHead: W && W.shape[0] > 1 ? W.shape[1] * W.shape[2] * 4 : 0,
       angles:
@@ -69,9 +57,6 @@ export const linearAttentionLowering: OpLowering<LinearAttentionNode> = {
           : 0,
       scale: Math.LOG2E * (map.kind === 'performer' ? headSize ** -0.25 : 1),
       epsilon: map.kind === 'performer' ? map.epsilon : 0,
-      N,
-      S,
-      H,
     };
     return [step(keyOf(node), fields, B * H)];
   },
