@@ -158,26 +158,29 @@ describe.each(cases)('$name', ({ mechanism, step }) => {
     }
   });
 
-  it.runIf(mechanism.needs.boundedLength)('refuses texts beyond the model’s own length', async () => {
-    await expect(loadModel(model, { tilePositions: true, threads: 1 })).rejects.toMatchObject({
-      code: 'ATTENTION_REFUSED',
-      fields: { kind: mechanism.kind, maxLength: 64 },
+  if (mechanism.needs.boundedLength)
+    it('refuses texts beyond the model’s own length', async () => {
+      await expect(loadModel(model, { tilePositions: true, threads: 1 })).rejects.toMatchObject({
+        code: 'ATTENTION_REFUSED',
+        fields: { kind: mechanism.kind, maxLength: 64 },
+      });
     });
-  });
 
-  it.runIf(!mechanism.needs.boundedLength)('takes texts beyond the model’s own length', async () => {
-    const loaded = await loadModel(model, { tilePositions: true, threads: 1 });
-    try {
-      const [row] = await loaded.embed([TEXTS[2].repeat(6)]);
-      expect(row.every(Number.isFinite)).toBe(true);
-    } finally {
-      loaded.dispose();
-    }
-  });
+  if (!mechanism.needs.boundedLength)
+    it('takes texts beyond the model’s own length', async () => {
+      const loaded = await loadModel(model, { tilePositions: true, threads: 1 });
+      try {
+        const [row] = await loaded.embed([TEXTS[2].repeat(6)]);
+        expect(row.every(Number.isFinite)).toBe(true);
+      } finally {
+        loaded.dispose();
+      }
+    });
 
-  it.runIf(mechanism.needs.calibration)('asks for text to be made from', async () => {
-    await expect(applyRecipe(base(4), [step])).rejects.toMatchObject({ code: 'CALIBRATION_MISSING' });
-  });
+  if (mechanism.needs.calibration)
+    it('asks for text to be made from', async () => {
+      await expect(applyRecipe(base(4), [step])).rejects.toMatchObject({ code: 'CALIBRATION_MISSING' });
+    });
 });
 
 it.each(Object.keys(KEEPING_ALL))('%s is dense attention where it keeps every pair', async (kind) => {
