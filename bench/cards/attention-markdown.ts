@@ -42,8 +42,8 @@ function line(row: CardRow, dense: CardRow | undefined): string {
   return `| ${[`\`${row.name}\``, options || '–', needs.join(', ') || 'nothing', ...cells].join(' | ')} |`;
 }
 
-/** The card as Markdown. */
-export function attentionCard(rows: readonly CardRow[]): string {
+/** The card as Markdown. @param missing rows that are not measured yet */
+export function attentionCard(rows: readonly CardRow[], missing: readonly string[] = []): string {
   const dense = rows.find(({ name }) => name === 'dense');
   const test = dense?.spamTest ?? 0;
   const error = test > 0 && dense?.spam ? Math.sqrt((dense.spam * (1 - dense.spam)) / test) : 0;
@@ -60,5 +60,5 @@ A mechanism that loses much here is not useless: it is one that needs training b
 | mechanism | options | needs | STS-B dev | long mails | weights |
 |---|---|---|---|---|---|
 ${rows.map((row) => line(row, dense)).join('\n')}
-`;
+${missing.length ? `\nNot measured yet: ${missing.map((name) => `\`${name}\``).join(', ')}. The command above goes on with them.\n` : ''}`;
 }

@@ -107,7 +107,12 @@ async function writeCard(again: readonly string[]): Promise<void> {
     const same = before?.failed === null && JSON.stringify(before.options) === JSON.stringify(options);
     return !same || again.includes(name);
   });
-  const inOrder = () => wanted.flatMap(({ name }) => rows.get(name) ?? []);
+  const saveAll = async () => {
+    const known = wanted.flatMap(({ name }) => rows.get(name) ?? []);
+    const missing = wanted.flatMap(({ name }) => (rows.has(name) ? [] : [name]));
+    await save('attention.json', `${JSON.stringify({ rows: known }, null, 2)}\n`);
+    await save('attention.md', attentionCard(known, missing));
+  };
   const next = async (): Promise<void> => {
     for (let variant = open.shift(); variant; variant = open.shift()) {
       const row = await inChild(variant.name);
@@ -115,12 +120,11 @@ async function writeCard(again: readonly string[]): Promise<void> {
       process.stderr.write(
         `${row.name}: ${row.failed ?? `STS-B ${row.stsb!.toFixed(4)}, mails ${row.spam!.toFixed(3)}`}; ${open.length} left\n`,
       );
-      await save('attention.json', `${JSON.stringify({ rows: inOrder() }, null, 2)}\n`);
+      await saveAll();
     }
   };
   await Promise.all(cpus().map(next));
-  await save('attention.json', `${JSON.stringify({ rows: inOrder() }, null, 2)}\n`);
-  await save('attention.md', attentionCard(inOrder()));
+  await saveAll();
 }
 
 const [flag, ...names] = process.argv.slice(2);
