@@ -23,6 +23,8 @@ export interface Node<Kind extends string = string, Attributes = unknown> {
   readonly outputs: readonly Value[];
   readonly attributes: Attributes;
   readonly rowWise: boolean;
+  /** Parameters whose gradient this node adds to, in training; each has one gradient however often it is used. */
+  readonly gradients?: readonly Parameter[];
 }
 
 /** A cut of the node list: nodes `from` to `to` (exclusive). */

@@ -13,8 +13,15 @@ export class Tracer {
   private readonly weights: ReadonlyMap<string, WeightSpec>;
   private values = 0;
 
-  constructor(weights: ReadonlyMap<string, WeightSpec>) {
+  /** @param before a Program that this one goes on from: its values may be used, its outputs are not this one's */
+  constructor(weights: ReadonlyMap<string, WeightSpec>, before?: Program) {
     this.weights = weights;
+    if (!before) return;
+    this.nodes.push(...before.nodes);
+    this.stages.push(...before.stages);
+    this.inputs.push(...before.inputs);
+    const ids = [...before.inputs, ...before.nodes.flatMap((n) => n.outputs)].map(({ id }) => id);
+    this.values = Math.max(-1, ...ids) + 1;
   }
 
   input(name: string, dtype: DType, shape: readonly DimLike[]): Value {
@@ -84,5 +91,16 @@ export class Tracer {
 export function trace(weights: ReadonlyMap<string, WeightSpec>, forward: (t: Tracer) => void): Program {
   const tracer = new Tracer(weights);
   forward(tracer);
+  return tracer.program();
+}
+
+/** Traces on top of a Program: a loss over its outputs, say. Gives all nodes, and the outputs of `body` alone. */
+export function traceOn(
+  before: Program,
+  weights: ReadonlyMap<string, WeightSpec>,
+  body: (t: Tracer) => void,
+): Program {
+  const tracer = new Tracer(weights, before);
+  body(tracer);
   return tracer.program();
 }
