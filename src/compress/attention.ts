@@ -5,7 +5,7 @@ import { type OptionSpec, parseOptions } from '../attention/options.ts';
 import type { Model, WeightStore } from '../model/config.ts';
 import { expectFit, layerShape } from '../model/encoder.ts';
 import { names } from '../model/names.ts';
-import { decode, encode, type Weight } from '../tensor/codec.ts';
+import { decode, encode, specOf, type Weight } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { type LayerSelection, layersSchema, selectLayers } from './layers.ts';
 import type { RecipeStep, StepContext, StepDefinition } from './step.ts';
@@ -122,7 +122,7 @@ function onceAsked(calibrate: NonNullable<StepContext['calibrate']>, model: Mode
 function overlay(inner: WeightStore, changed: ReadonlyMap<string, Weight | null>): WeightStore {
   const specs = new Map(inner.specs);
   for (const [name, weight] of changed) {
-    if (weight) specs.set(name, { codec: weight.codec, shape: weight.shape });
+    if (weight) specs.set(name, specOf(weight));
     else specs.delete(name);
   }
   return {

@@ -1,5 +1,13 @@
 import type { Model } from '../model/config.ts';
-import { byteSize, type Section, sections, type Weight, type WeightSpec } from '../tensor/codec.ts';
+import {
+  byteSize,
+  formatSpec,
+  type Section,
+  sections,
+  specOf,
+  type Weight,
+  type WeightSpec,
+} from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { validateConfig, validateSpecs, validateTokenizer } from './artifact-config.ts';
 import { canonicalJson } from './json.ts';
@@ -30,7 +38,7 @@ export interface ArtifactLayout {
 /** Plans the artifact of a model. @throws `ARTIFACT_CONFIG`, `ARTIFACT_TOKENIZER`, `ARTIFACT_WEIGHTS` for what could not be read back */
 export function layoutArtifact(model: Model): ArtifactLayout {
   const weights = [...model.weights.specs].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  const specs = Object.fromEntries(weights.map(([name, { codec, shape }]) => [name, { codec, shape }]));
+  const specs = Object.fromEntries(weights.map(([name, spec]) => [name, specOf(spec)]));
   const texts = {
     config: canonicalJson(model.config),
     recipe: canonicalJson(model.recipe),
@@ -81,14 +89,10 @@ export function layoutArtifact(model: Model): ArtifactLayout {
 }
 
 function checkWeight(name: string, spec: WeightSpec, weight: Weight): void {
-  const same =
-    weight.codec === spec.codec &&
-    weight.shape.length === spec.shape.length &&
-    weight.shape.every((d, i) => d === spec.shape[i]);
-  if (!same || weight.bytes.length !== byteSize(spec))
+  if (formatSpec(weight) !== formatSpec(spec) || weight.bytes.length !== byteSize(spec))
     throw new AttenuateError(
       'WEIGHT_SHAPE',
-      `[artifact] weight ${name} unlike its specification: expected ${spec.codec} [${spec.shape}] in ${byteSize(spec)} bytes, got ${weight.codec} [${weight.shape}] in ${weight.bytes.length}. Report the step that made it.`,
+      `[artifact] weight ${name} unlike its specification: expected ${formatSpec(spec)} in ${byteSize(spec)} bytes, got ${formatSpec(weight)} in ${weight.bytes.length}. Report the step that made it.`,
       { name },
     );
 }

@@ -1,5 +1,5 @@
 import type { WeightStore } from '../model/config.ts';
-import { byteSize, type Weight } from '../tensor/codec.ts';
+import { byteSize, specOf, type Weight } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 
 export function missingWeight(name: string): AttenuateError {
@@ -20,7 +20,7 @@ export function memoryStore(weights: ReadonlyMap<string, Weight>): WeightStore {
         { name },
       );
   return {
-    specs: new Map([...weights].map(([name, { codec, shape }]) => [name, { codec, shape }])),
+    specs: new Map([...weights].map(([name, weight]) => [name, specOf(weight)])),
     async read(name) {
       const weight = weights.get(name);
       if (!weight) throw missingWeight(name);

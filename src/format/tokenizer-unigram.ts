@@ -1,4 +1,6 @@
+import type { TokenizerSpec } from '../model/config.ts';
 import { AttenuateError } from '../tensor/error.ts';
+import type { Tokenizer } from './tokenizer.ts';
 
 const BOUNDARY = '▁';
 const UNKNOWN = 0;
@@ -77,5 +79,28 @@ export function createUnigram(
         if (id[end] !== UNKNOWN || ids.at(-1) !== UNKNOWN) ids.push(id[end]);
       return ids.reverse();
     },
+  };
+}
+
+/** As `createTokenizer`, of a unigram vocabulary. */
+export function unigramTokenizer(
+  spec: Extract<TokenizerSpec, { kind: 'unigram' }>,
+  maxLength: number,
+): Tokenizer {
+  const model = createUnigram(spec.vocabulary, spec.reserved);
+  return {
+    encode(first, second) {
+      if (second !== undefined)
+        throw new AttenuateError(
+          'TOKENIZER_PAIR',
+          '[tokenizer] pair of texts: expected one text, got two. Encode each text by itself.',
+          {},
+        );
+      const ids = model.encode(first).slice(0, maxLength);
+      return { ids, types: ids.map(() => 0) };
+    },
+    token: (id) => model.pieces[id] ?? '',
+    maskId: null,
+    vocabularySize: model.pieces.length,
   };
 }

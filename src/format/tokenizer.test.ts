@@ -14,13 +14,13 @@ describe('the tokenizer of all-MiniLM-L6-v2', () => {
   if (missing && process.env.CI === 'true')
     it('has its golden ids', () => expect.fail(`${MINILM}/golden.json is missing, and CI must have it`));
   else
-    it.skipIf(missing)('gives the golden ids of every hard text (skipped without ../shared)', () => {
+    it.skipIf(missing)('gives the golden ids of every hard text (skipped without ../shared)', async () => {
       const spec = {
         kind: 'huggingface',
         tokenizer: json('tokenizer.json'),
         config: json('tokenizer_config.json'),
       } as const;
-      const tokenizer = createTokenizer(spec, 256);
+      const tokenizer = await createTokenizer(spec, 256);
       const { sentences } = json('golden.json') as { sentences: { text: string; ids: number[] }[] };
       expect(sentences).toHaveLength(41);
       for (const { text, ids } of sentences)
@@ -68,8 +68,8 @@ const made = (changes: object = {}): TokenizerSpec => ({
 });
 
 describe('a Hugging Face tokenizer', () => {
-  it('lays out texts and pairs, special tokens in the text included', () => {
-    const tokenizer = createTokenizer(made(), 20);
+  it('lays out texts and pairs, special tokens in the text included', async () => {
+    const tokenizer = await createTokenizer(made(), 20);
     expect(tokenizer.encode('A bc [MASK] z')).toEqual({
       ids: [2, 5, 6, 7, 4, 1, 3],
       types: [0, 0, 0, 0, 0, 0, 0],
@@ -80,10 +80,10 @@ describe('a Hugging Face tokenizer', () => {
     expect(tokenizer.maskId).toBe(4);
   });
 
-  it('cuts as its own longest-first rule says, with the last special token last', () => {
-    fc.assert(
-      fc.property(fc.nat(15), fc.nat(15), fc.integer({ min: 3, max: 20 }), (m, n, most) => {
-        const tokenizer = createTokenizer(made(), most);
+  it('cuts as its own longest-first rule says, with the last special token last', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.nat(15), fc.nat(15), fc.integer({ min: 3, max: 20 }), async (m, n, most) => {
+        const tokenizer = await createTokenizer(made(), most);
         const [a, b] = ['a '.repeat(m), 'b '.repeat(n)];
         const single = tokenizer.encode(a).ids;
         expect(single).toEqual([2, ...new Array(Math.min(m, most - 2)).fill(5), 3]);
@@ -105,18 +105,23 @@ describe('a Hugging Face tokenizer', () => {
     );
   });
 
-  it('gives something to run for no text and no special tokens', () => {
-    expect(createTokenizer(made({ post_processor: null }), 8).encode('')).toEqual({ ids: [1], types: [0] });
+  it('gives something to run for no text and no special tokens', async () => {
+    expect((await createTokenizer(made({ post_processor: null }), 8)).encode('')).toEqual({
+      ids: [1],
+      types: [0],
+    });
   });
 
-  it('refuses what is no tokenizer', () => {
-    expect(() => createTokenizer({ kind: 'huggingface', tokenizer: null, config: {} }, 8)).toThrow(
+  it('refuses what is no tokenizer', async () => {
+    await expect(createTokenizer({ kind: 'huggingface', tokenizer: null, config: {} }, 8)).rejects.toThrow(
       expect.objectContaining({ code: 'TOKENIZER_INVALID' }),
     );
-    expect(() => createTokenizer(made({ model: { type: 'None' } }), 8)).toThrow(
+    await expect(createTokenizer(made({ model: { type: 'None' } }), 8)).rejects.toThrow(
       expect.objectContaining({ code: 'TOKENIZER_INVALID' }),
     );
-    expect(() => createTokenizer(made(), 2)).toThrow(expect.objectContaining({ code: 'TOKENIZER_LENGTH' }));
+    await expect(createTokenizer(made(), 2)).rejects.toThrow(
+      expect.objectContaining({ code: 'TOKENIZER_LENGTH' }),
+    );
   });
 });
 
@@ -170,8 +175,8 @@ describe('unigram', () => {
     fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => model.encode(text).length > 0));
   });
 
-  it('knows no pairs, and cuts to the maximal length', () => {
-    const tokenizer = createTokenizer({ kind: 'unigram', vocabulary: pieces, reserved: 2 }, 3);
+  it('knows no pairs, and cuts to the maximal length', async () => {
+    const tokenizer = await createTokenizer({ kind: 'unigram', vocabulary: pieces, reserved: 2 }, 3);
     expect(tokenizer.encode('b b b b').ids).toHaveLength(3);
     expect(() => tokenizer.encode('a', 'b')).toThrow(expect.objectContaining({ code: 'TOKENIZER_PAIR' }));
   });

@@ -1,7 +1,6 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import type { TokenizerSpec } from '../model/config.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import { createUnigram } from './tokenizer-unigram.ts';
 
 export interface EncodedText {
   readonly ids: number[];
@@ -35,27 +34,10 @@ const invalid = (expected: string, got: unknown, cause?: unknown) =>
  * `longest_first`.
  * @throws `TOKENIZER_INVALID`, `TOKENIZER_LENGTH` when `maxLength` has no room for the special tokens
  */
-export function createTokenizer(spec: TokenizerSpec, maxLength: number): Tokenizer {
-  return spec.kind === 'unigram' ? unigramTokenizer(spec, maxLength) : huggingFaceTokenizer(spec, maxLength);
-}
-
-function unigramTokenizer(spec: Extract<TokenizerSpec, { kind: 'unigram' }>, maxLength: number): Tokenizer {
-  const model = createUnigram(spec.vocabulary, spec.reserved);
-  return {
-    encode(first, second) {
-      if (second !== undefined)
-        throw new AttenuateError(
-          'TOKENIZER_PAIR',
-          '[tokenizer] pair of texts: expected one text, got two. Encode each text by itself.',
-          {},
-        );
-      const ids = model.encode(first).slice(0, maxLength);
-      return { ids, types: ids.map(() => 0) };
-    },
-    token: (id) => model.pieces[id] ?? '',
-    maskId: null,
-    vocabularySize: model.pieces.length,
-  };
+export async function createTokenizer(spec: TokenizerSpec, maxLength: number): Promise<Tokenizer> {
+  if (spec.kind === 'huggingface') return huggingFaceTokenizer(spec, maxLength);
+  const { unigramTokenizer } = await import('./tokenizer-unigram.ts');
+  return unigramTokenizer(spec, maxLength);
 }
 
 // Stand for the tokens of either text while the post-processor lays out the special tokens round them.

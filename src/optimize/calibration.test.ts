@@ -23,7 +23,7 @@ describe('calibrationFrom', () => {
     const calibration = await calibrationFrom(model, TEXTS);
     const [sample, ...rest] = await all(calibration.layer(1));
     expect(rest).toHaveLength(2);
-    const { ids, types } = createTokenizer(model.tokenizer!, 64).encode(TEXTS[0]);
+    const { ids, types } = (await createTokenizer(model.tokenizer!, 64)).encode(TEXTS[0]);
     expect(sample.n).toBe(ids.length);
     const weights = new Map<string, Weight>();
     for (const name of model.weights.specs.keys()) weights.set(name, await model.weights.read(name));

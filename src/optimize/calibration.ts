@@ -67,7 +67,7 @@ export async function calibrationFrom(
       'NO_TOKENIZER',
       '[calibrate] model without a tokenizer: expected one in the file, got none. Use a model that has one.',
     );
-  const tokenizer = createTokenizer(model.tokenizer, Math.min(maxTokens, model.config.maxLength));
+  const tokenizer = await createTokenizer(model.tokenizer, Math.min(maxTokens, model.config.maxLength));
   const sequences = chosen(texts, maxTexts, seed)
     .map((text) => tokenizer.encode(text))
     .filter(({ ids }) => ids.length > 0);

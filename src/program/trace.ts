@@ -1,4 +1,4 @@
-import type { WeightSpec } from '../tensor/codec.ts';
+import { specOf, type WeightSpec } from '../tensor/codec.ts';
 import { type DimLike, dim } from '../tensor/dim.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { AttenuateError } from '../tensor/error.ts';
@@ -49,7 +49,7 @@ export class Tracer {
         `[trace] wrong shape of ${name}: expected [${shape}], got [${spec.shape}]. Check that the configuration belongs to these weights.`,
         { name, expected: shape, got: spec.shape },
       );
-    return { name, codec: spec.codec, shape: spec.shape };
+    return { name, ...specOf(spec) };
   }
 
   /** Adds a node; gives its output values. */

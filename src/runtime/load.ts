@@ -47,7 +47,7 @@ export async function loadOn(
       onProgress?.({ loadedBytes, totalBytes });
     }
     loader.finish();
-    const tokenizer = model.tokenizer ? createTokenizer(model.tokenizer, config.maxLength) : null;
+    const tokenizer = model.tokenizer ? await createTokenizer(model.tokenizer, config.maxLength) : null;
     return new EncoderModel({ model: { ...model, config }, engine, tokenizer, info });
   } catch (error) {
     engine.dispose();

@@ -1,4 +1,4 @@
-import { columnsOf, elements, rowsOf, sections, type WeightSpec } from '../../tensor/codec.ts';
+import { columnsOf, elements, rowsOf, type Section, sections, type WeightSpec } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { decodeBfloat16, decodeFloat16 } from '../../tensor/half.ts';
 import type { WeightMap } from './weights.ts';
@@ -90,7 +90,7 @@ export class WeightLoader {
   private section(
     name: string,
     spec: WeightSpec,
-    section: 'values' | 'scales',
+    section: Section['name'],
     at: number,
     bytes: Uint8Array,
     last: boolean,

@@ -62,7 +62,7 @@ describe('universal sentence encoder', () => {
 
   it('segments text into its pieces', async () => {
     const { tokenizer, config, weights } = await openUniversalSentenceEncoder(PACKAGE);
-    const made = createTokenizer(tokenizer!, config.maxLength);
+    const made = await createTokenizer(tokenizer!, config.maxLength);
     const pieces = (text: string) => made.encode(text).ids.map((id) => made.token(id));
     expect(pieces('Hello world.')).toEqual(['▁H', 'ello', '▁world', '.']);
     expect(pieces('at 10:30')).toEqual(['▁at', '▁10', ':30']);
