@@ -79,7 +79,10 @@ export class StatisticsCache {
   async write(key: string, { done, inputs }: SavedPass): Promise<void> {
     const header: Header = {
       done,
-      inputs: inputs.map(({ state: { arrays: _, ...rest }, total }) => ({ ...rest, moments: total !== null })),
+      inputs: inputs.map(({ state: { arrays: _, ...rest }, total }) => ({
+        ...rest,
+        moments: total !== null,
+      })),
     };
     const text = Buffer.from(JSON.stringify(header));
     const length = Buffer.alloc(4);

@@ -48,7 +48,7 @@ export class InputObserver {
   private rows = 0;
   private stride = 1;
   private kept = 0;
-  private histogram = new Histogram();
+  private readonly histogram = new Histogram();
   private readonly least: Float32Array;
   private readonly most: Float32Array;
   private readonly sums: Float64Array;
@@ -119,7 +119,7 @@ export class InputObserver {
       meanMagnitude: Float32Array.from(this.magnitudes, (sum) => sum / rows),
       histogram: new Histogram(this.histogram.counts.slice(), this.histogram.reach),
       samples: this.samples.slice(0, this.kept * columns),
-      moments: total && total.map((sum) => sum / rows),
+      moments: total?.map((sum) => sum / rows) ?? null,
     };
   }
 
