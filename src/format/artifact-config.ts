@@ -166,7 +166,7 @@ export function validateSpecs(value: unknown): Map<string, WeightSpec> {
   const specs = new Map<string, WeightSpec>();
   for (const [name, entry] of Object.entries(value as object)) {
     const m = new Members(entry, `weights[${JSON.stringify(name)}]`, 'ARTIFACT_WEIGHTS');
-    const codec: Codec = m.choice('codec', CODECS);
+    const codec: Codec = m.choice('codec', [...CODECS, 'int32']);
     const shape = m.array('shape', 8);
     // Sizes that 32-bit arithmetic on elements, padding included, keeps exact.
     let product = 1;

@@ -59,6 +59,16 @@ export function shapeError(op: string, what: string, expected: string, got: stri
   );
 }
 
+/** Refuses a weight of another codec than the one that an op reads. */
+export function expectCodec(op: string, { name, codec }: Parameter, expected: Parameter['codec']): void {
+  if (codec !== expected)
+    throw new AttenuateError(
+      'CODEC_UNSUPPORTED',
+      `[${op}] ${name} in a codec that is not read here: expected ${expected}, got ${codec}. Check the step that made this model.`,
+      { op, name },
+    );
+}
+
 /** Refuses an int8 weight where an op reads floats. */
 export function expectFloat(op: string, parameter: Parameter): void {
   if (parameter.codec === 'int8')

@@ -12,8 +12,10 @@ import {
   elements,
   encode,
   encodeCodes,
+  encodeInt32,
   formatSpec,
   groupSizeOf,
+  intsOf,
   isAffine,
   isFloat,
   rowsOf,
@@ -74,7 +76,9 @@ describe('codec', () => {
           expect(s.offset - end).toBeGreaterThanOrEqual(0);
           expect(s.offset - end).toBeLessThan(4);
           expect(s.offset % 4).toBe(0);
-          expect(s.byteLength).toBe(elements(s.shape) * { F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1 }[s.type]);
+          expect(s.byteLength).toBe(
+            elements(s.shape) * { F32: 4, F16: 2, BF16: 2, I32: 4, I8: 1, U8: 1 }[s.type],
+          );
           end = s.offset + s.byteLength;
         }
         expect(byteSize(spec)).toBe(end);
@@ -310,5 +314,29 @@ describe('codec', () => {
     expect(attempt([0, 1], [1], undefined, { codec: 'binary', shape: [1, 2] })).toBe('WEIGHT_CODE');
     expect(attempt([2, 1], [1], undefined, { codec: 'ternary', shape: [1, 2] })).toBe('WEIGHT_CODE');
     expect(attempt([0, 1], [1], undefined, { codec: 'float16', shape: [1, 2] })).toBe('CODEC_SPEC');
+  });
+});
+
+describe('int32', () => {
+  it('holds whole numbers bit by bit, those that look like NaN too', () => {
+    const values = Int32Array.of(-1, 0, 1, 2 ** 31 - 1, -(2 ** 31), 0x7f800001, 16_777_217);
+    const weight = encodeInt32([7], values);
+    expect(byteSize(weight)).toBe(28);
+    expect(sections(weight)).toEqual([
+      { name: 'values', type: 'I32', shape: [7], offset: 0, byteLength: 28 },
+    ]);
+    expect(intsOf(weight)).toEqual(values);
+    // From an odd place in a buffer, as a file gives it.
+    const bytes = new Uint8Array(29);
+    bytes.set(weight.bytes, 1);
+    expect(intsOf({ ...weight, bytes: bytes.subarray(1) })).toEqual(values);
+    expect(decode(weight)[0]).toBe(-1);
+  });
+
+  it('is not what real numbers are encoded in', () => {
+    expect(() => encode('int32', [1], Float32Array.of(1))).toThrow(/encodeInt32/);
+    expect(() => encodeCodes({ codec: 'int32', shape: [1] }, [1], [1])).toThrow(/integer codec/);
+    expect(() => checkSpec({ codec: 'int32', shape: [32], groupSize: 32 })).toThrow(/int32 with groupSize/);
+    expect(() => encodeInt32([2], Int32Array.of(1))).toThrow(/expected 2/);
   });
 });

@@ -1,6 +1,6 @@
 export { checkSpec } from './codec/check.ts';
-export { type Codes, codesOf, decode } from './codec/decode.ts';
-export { encode, encodeCodes } from './codec/encode.ts';
+export { type Codes, codesOf, decode, intsOf } from './codec/decode.ts';
+export { encode, encodeCodes, encodeInt32 } from './codec/encode.ts';
 export {
   byteSize,
   type CodeFormat,
@@ -27,6 +27,7 @@ export {
   groupSizeOf,
   isAffine,
   isFloat,
+  isPlain,
   optionsFit,
   rowsOf,
   scaleTypeOf,

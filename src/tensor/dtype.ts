@@ -1,8 +1,8 @@
 /**
  * Element types of the values that a Program computes. `quantized` is one 8-bit activation code, stored in one
- * or two bytes: which of the two is the backend's choice (see `ActivationFormat`).
+ * or two bytes: which of the two is the backend's choice (see `ActivationFormat`). `int8` is the same everywhere.
  */
-export type DType = 'float32' | 'int32' | 'quantized';
+export type DType = 'float32' | 'int32' | 'int8' | 'quantized';
 
 /** How a backend stores dynamically quantised activations: `levels` codes (128 or 256) of `bytes` bytes each. */
 export interface ActivationFormat {
@@ -11,5 +11,5 @@ export interface ActivationFormat {
 }
 
 export function byteWidth(dtype: DType, activation: ActivationFormat): number {
-  return dtype === 'quantized' ? activation.bytes : 4;
+  return dtype === 'quantized' ? activation.bytes : dtype === 'int8' ? 1 : 4;
 }

@@ -2,7 +2,7 @@ import type { ReferenceContext, ReferenceTensor } from '../../program/op.ts';
 import type { LinearAttributes } from '../../program/ops/linear.ts';
 import { OPS } from '../../program/ops/registry.ts';
 import type { Node, Parameter, Program } from '../../program/program.ts';
-import { byteSize, decode, elements, rowsOf, sections, type Weight } from '../../tensor/codec.ts';
+import { byteSize, decode, elements, intsOf, rowsOf, sections, type Weight } from '../../tensor/codec.ts';
 import { type Bindings, evaluateDim } from '../../tensor/dim.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 
@@ -100,7 +100,7 @@ function inputData(name: string, shape: readonly number[], given?: ArrayLike<num
 /** Whether an op reads an int8 parameter as codes and scales; every other op reads what it decodes to. */
 function wantsCodes(node: Node, parameter: number): boolean {
   if (node.parameters[parameter].codec !== 'int8') return false;
-  if (node.kind === 'embedding') return true;
+  if (['embedding', 'intEmbedding', 'intLinear'].includes(node.kind)) return true;
   if (node.kind !== 'linear') return false;
   const { quantized, parts } = node.attributes as LinearAttributes;
   return quantized && parameter < parts;
@@ -129,7 +129,8 @@ function parameterOf(
       `[reference] weight ${spec.name} is not the one traced: expected ${described(spec)} in ${byteSize(spec)} bytes, got ${described(weight)} in ${weight.bytes.byteLength}. Trace again.`,
       { name: spec.name },
     );
-  const made = codes ? codesOf(weight) : { shape: spec.shape, data: Float64Array.from(decode(weight)) };
+  const numbers = spec.codec === 'int32' ? intsOf : decode;
+  const made = codes ? codesOf(weight) : { shape: spec.shape, data: Float64Array.from(numbers(weight)) };
   known.set(key, made);
   return made;
 }

@@ -191,11 +191,13 @@ export class WasmEngine {
         ? Float32Array
         : dtype === 'int32'
           ? Int32Array
-          : dot === 'i16'
-            ? Int16Array
-            : dot === 's8'
-              ? Int8Array
-              : Uint8Array;
+          : dtype === 'int8'
+            ? Int8Array
+            : dot === 'i16'
+              ? Int16Array
+              : dot === 's8'
+                ? Int8Array
+                : Uint8Array;
     return new View(this.buffer() as ArrayBuffer, plan.base + offset, elements(shape));
   }
 

@@ -107,7 +107,7 @@ export class WeightLoader {
       else this.pending = this.join(bytes).slice();
       return;
     }
-    const width = spec.codec === 'float32' ? 4 : 2;
+    const width = spec.codec.includes('32') ? 4 : 2;
     const joined = this.join(bytes);
     const whole = joined.length - (joined.length % width);
     const index = (at + bytes.length - joined.length) / width;

@@ -23,12 +23,19 @@ export function codesOf(weight: Weight): Codes {
   };
 }
 
-/** The weight as row-major floats. */
+/** The numbers of an int32 weight. */
+export function intsOf({ bytes }: Weight): Int32Array {
+  const { buffer, byteOffset, length } = floats(bytes);
+  return new Int32Array(buffer, byteOffset, length);
+}
+
+/** The weight as row-major floats; of int32, numbers beyond 2^24 are rounded. */
 export function decode(weight: Weight): Float32Array {
   const { bytes, shape, codec } = weight;
   if (codec === 'float16') return decodeFloat16(bytes);
   if (codec === 'bfloat16') return decodeBfloat16(bytes);
   if (codec === 'float32') return floats(bytes);
+  if (codec === 'int32') return Float32Array.from(intsOf(weight));
   const { codes, scales, zeros, groupSize } = parts(weight);
   const out = new Float32Array(elements(shape));
   for (let group = 0, i = 0; group < scales.length; group++) {

@@ -10,7 +10,7 @@ import {
   formatSpec,
   groupSizeOf,
   isAffine,
-  isFloat,
+  isPlain,
   specOf,
   type Weight,
   type WeightSpec,
@@ -36,6 +36,12 @@ export function encode(
 
 function encodeFloats(spec: WeightSpec, values: Float32Array, options?: EncodeOptions): Weight {
   const { codec, shape } = spec;
+  if (codec === 'int32')
+    throw new AttenuateError(
+      'CODEC_SPEC',
+      '[encode] codec of whole numbers: expected one that holds real numbers, got int32. Use encodeInt32.',
+      { codec },
+    );
   const n = elements(shape);
   checkSpec(spec);
   expectCount('values', n, values.length, spec);
@@ -72,7 +78,7 @@ export function encodeCodes(
 ): Weight {
   const spec = specOf(given);
   checkSpec(spec);
-  if (isFloat(spec.codec))
+  if (isPlain(spec.codec))
     throw new AttenuateError(
       'CODEC_SPEC',
       `[encodeCodes] codec without codes: expected an integer codec, got ${spec.codec}. Use encode.`,
@@ -96,6 +102,13 @@ export function encodeCodes(
     return storedScale(spec, scale);
   });
   return assemble(spec, codes, stored, Uint8Array.from(zeros ?? []));
+}
+
+/** Whole numbers as they are. @throws `WEIGHT_SHAPE` */
+export function encodeInt32(shape: readonly number[], values: Int32Array): Weight {
+  const spec = { codec: 'int32', shape } as const;
+  expectCount('values', elements(shape), values.length, spec);
+  return { ...spec, bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
 }
 
 function expectCount(what: string, expected: number, got: number, spec: WeightSpec): void {

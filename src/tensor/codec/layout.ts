@@ -3,7 +3,7 @@ import {
   elements,
   groupSizeOf,
   isAffine,
-  isFloat,
+  isPlain,
   rowsOf,
   scaleTypeOf,
   type WeightSpec,
@@ -11,7 +11,7 @@ import {
 
 export interface Section {
   readonly name: 'values' | 'scales' | 'zeros';
-  readonly type: 'F32' | 'F16' | 'BF16' | 'I8' | 'U8';
+  readonly type: 'F32' | 'F16' | 'BF16' | 'I32' | 'I8' | 'U8';
   readonly shape: readonly number[];
   readonly offset: number;
   readonly byteLength: number;
@@ -40,14 +40,14 @@ export function codeFormat(spec: WeightSpec): CodeFormat {
 export const rowBytesOf = (spec: WeightSpec): number =>
   Math.ceil((columnsOf(spec.shape) * codeFormat(spec).bits) / 8);
 
-const FLOAT_TYPE = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const;
+const PLAIN_TYPE = { float32: 'F32', float16: 'F16', bfloat16: 'BF16', int32: 'I32' } as const;
 
 /**
  * The sections of a weight's bytes, in order. `values` are row-major; scales and zero points start at a multiple of 4.
  *
  * | codec | values | value |
  * |---|---|---|
- * | float32, float16, bfloat16 | little-endian | itself |
+ * | float32, float16, bfloat16, int32 | little-endian | itself |
  * | int8 | `int8`, −127 … 127 | code · scale |
  * | int4 | 4 bits, code + 8; affine: 0 … 15 | code · scale; affine: (code − zero) · scale |
  * | int2 | 2 bits, code + 2; affine: 0 … 3 | as int4 |
@@ -61,9 +61,9 @@ const FLOAT_TYPE = { float32: 'F32', float16: 'F16', bfloat16: 'BF16' } as const
 export function sections(spec: WeightSpec): Section[] {
   const { codec, shape, groupSize } = spec;
   const n = elements(shape);
-  if (isFloat(codec)) {
-    const byteLength = n * (codec === 'float32' ? 4 : 2);
-    return [{ name: 'values', type: FLOAT_TYPE[codec], shape, offset: 0, byteLength }];
+  if (isPlain(codec)) {
+    const byteLength = n * (codec.includes('32') ? 4 : 2);
+    return [{ name: 'values', type: PLAIN_TYPE[codec], shape, offset: 0, byteLength }];
   }
   const rows = rowsOf(shape);
   const rowBytes = rowBytesOf(spec);

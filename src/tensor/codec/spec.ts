@@ -1,3 +1,4 @@
+/** Codecs that real numbers may be encoded in. */
 export const CODECS = [
   'float32',
   'float16',
@@ -8,7 +9,8 @@ export const CODECS = [
   'ternary',
   'binary',
 ] as const;
-export type Codec = (typeof CODECS)[number];
+/** `CODECS` hold real numbers; `int32` holds whole ones, the constants of integer arithmetic. */
+export type Codec = (typeof CODECS)[number] | 'int32';
 
 /** What a weight is, without its bytes. A row is what the last axis spans: shape `[…rows, columns]`. */
 export interface WeightSpec {
@@ -33,8 +35,10 @@ export const elements = (shape: readonly number[]): number => shape.reduce((prod
 export const columnsOf = (shape: readonly number[]): number => shape[shape.length - 1] ?? 1;
 export const rowsOf = (shape: readonly number[]): number => elements(shape) / columnsOf(shape);
 
-/** Whether a codec stores numbers themselves, and not codes with scales. */
 export const isFloat = (codec: Codec): codec is 'float32' | 'float16' | 'bfloat16' => codec.includes('float');
+/** Whether a codec stores numbers themselves, and not codes with scales. */
+export const isPlain = (codec: Codec): codec is 'float32' | 'float16' | 'bfloat16' | 'int32' =>
+  isFloat(codec) || codec === 'int32';
 
 export const isAffine = ({ scheme }: WeightSpec): boolean => scheme === 'affine';
 export const scaleTypeOf = ({ codec, scaleType }: WeightSpec): 'float32' | 'float16' =>
@@ -48,11 +52,11 @@ export const GROUP_SIZES: readonly number[] = [32, 64, 128];
 
 /** Whether the codec has the options that are given, and the groups divide the columns. */
 export function optionsFit({ codec, shape, groupSize, scheme, scaleType, perTensor }: WeightSpec): boolean {
-  const low = !isFloat(codec) && codec !== 'int8';
+  const low = !isPlain(codec) && codec !== 'int8';
   return (
     (!scheme || codec === 'int4' || codec === 'int2') &&
     (!perTensor || codec === 'int8') &&
-    (!scaleType || !isFloat(codec)) &&
+    (!scaleType || !isPlain(codec)) &&
     (groupSize === undefined ||
       (low && GROUP_SIZES.includes(groupSize) && columnsOf(shape) % groupSize === 0))
   );
