@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import type { Calibration } from '../attention/mechanism.ts';
 import type { Model } from '../model/config.ts';
+import type { ObservedInputs, ObserveRequest } from './quantize/statistics.ts';
 
 /** One step of a recipe as JSON: `step` and a variant choose the definition, the rest are its options. */
 export interface RecipeStep {
@@ -29,4 +30,9 @@ export interface StepDefinition<Options extends RecipeStep = RecipeStep> {
 export interface StepContext {
   /** Runs the user's text through a model and keeps what its layers saw; absent where there is no text. */
   readonly calibrate?: (model: Model) => Promise<Calibration>;
+  /** Statistics of what a model's products read when the user's text runs through it; absent where there is no text. */
+  readonly observe?: (model: Model, request: ObserveRequest) => Promise<ObservedInputs>;
+  readonly signal?: AbortSignal;
+  /** What a step that takes long is at: a few words, and the part that is done, 0 to 1. */
+  readonly onProgress?: (what: string, fraction: number) => void;
 }

@@ -1,15 +1,13 @@
 import type { Calibration, LayerSample, Tensor } from '../attention/mechanism.ts';
-import { WasmEngine } from '../backend/wasm/engine.ts';
-import { createTokenizer } from '../format/index.ts';
+import type { WasmEngine } from '../backend/wasm/engine.ts';
 import type { Model } from '../model/config.ts';
 import { traceEncoder } from '../model/encoder.ts';
 import { names } from '../model/names.ts';
 import { type LinearNode, padHead } from '../program/ops/linear.ts';
 import type { Program, Stage, Value } from '../program/program.ts';
-import { configure } from '../runtime/configure.ts';
-import { nodePlatform } from '../runtime/node/platform.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import { seeded, shuffled } from './random.ts';
+import { openProgram } from './open-program.ts';
+import { inputsOf, sequencesOf } from './sequences.ts';
 
 export interface CalibrationOptions {
   /** Most texts that are used; of more, a seeded choice in their own order. Default 64. */
@@ -62,20 +60,7 @@ export async function calibrationFrom(
     signal,
     onProgress,
   } = options;
-  if (!model.tokenizer)
-    throw new AttenuateError(
-      'NO_TOKENIZER',
-      '[calibrate] model without a tokenizer: expected one in the file, got none. Use a model that has one.',
-    );
-  const tokenizer = await createTokenizer(model.tokenizer, Math.min(maxTokens, model.config.maxLength));
-  const sequences = chosen(texts, maxTexts, seed)
-    .map((text) => tokenizer.encode(text))
-    .filter(({ ids }) => ids.length > 0);
-  if (sequences.length === 0)
-    throw new AttenuateError(
-      'CALIBRATION_EMPTY',
-      '[calibrate] no text: expected at least one, got none. Pass text like that which the model will see.',
-    );
+  const sequences = await sequencesOf(model, texts, { maxTexts, maxTokens, seed });
   const program = await traceEncoder(model.config, model.weights.specs);
   let cached: { readonly layer: number; readonly samples: readonly LayerSample[] } | null = null;
 
@@ -85,12 +70,10 @@ export async function calibrationFrom(
     const kept: LayerSample[] = [];
     let room = cacheBytes;
     try {
-      for (const [done, { ids, types }] of sequences.entries()) {
+      for (const [done, sequence] of sequences.entries()) {
         signal?.throwIfAborted();
-        const n = ids.length;
-        const inputs: Record<string, Int32Array> = { ids: Int32Array.from(ids), lengths: Int32Array.of(n) };
-        if (model.config.tokenTypes > 0) inputs.types = Int32Array.from(types);
-        const [x, ...products] = await engine.run({ B: 1, N: n, P: 1 }, inputs, signal);
+        const n = sequence.ids.length;
+        const [x, ...products] = await engine.run({ B: 1, N: n, P: 1 }, inputsOf(model, sequence), signal);
         const sample = sampleOf(model, layer, n, tap, x, products);
         room -= bytesOf(sample);
         if (room >= 0) kept.push(sample);
@@ -115,13 +98,6 @@ export async function calibrationFrom(
       yield* run(index, stage);
     },
   };
-}
-
-/** At most `count` of the texts, in their own order. */
-function chosen(texts: readonly string[], count: number, seed: number): readonly string[] {
-  if (texts.length <= count) return texts;
-  const order = shuffled([...texts.keys()], seeded(seed)).slice(0, count);
-  return order.sort((a, b) => a - b).map((i) => texts[i]);
 }
 
 /** Finds the products that a layer's queries, keys and values come from. */
@@ -169,14 +145,7 @@ async function openAt(model: Model, program: Program, stage: Stage, { x, parts }
     nodes: program.nodes.slice(0, last + 1),
     stages: [...program.stages.filter(({ to }) => to <= stage.from), { ...stage, to: last + 1 }],
   };
-  const { features, tiles } = await configure(model.config, { threads: 1 }, nodePlatform);
-  const used = new Set(cut.nodes.flatMap((node) => node.parameters.map(({ name }) => name)));
-  const specs = new Map([...model.weights.specs].filter(([name]) => used.has(name)));
-  const engine = await WasmEngine.create(cut, specs, { features, tiles, threads: 1 });
-  const loader = engine.loader(specs);
-  for (const name of specs.keys()) loader.accept(name, 0, (await model.weights.read(name)).bytes);
-  loader.finish();
-  return engine;
+  return openProgram(model, cut);
 }
 
 /** @param products in the order of `openAt`'s outputs, each `[parts · H, 1, n, D′]` */

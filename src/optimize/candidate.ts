@@ -4,7 +4,6 @@ import { applyRecipe } from '../compress/index.ts';
 import type { Figure } from '../device/figure.ts';
 import type { MachineProfile } from '../device/profile.ts';
 import type { Model } from '../model/config.ts';
-import { formatSpec } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { calibrationFrom } from './calibration.ts';
 import { modelEnergy } from './energy.ts';
@@ -211,13 +210,3 @@ export class Evaluator {
 }
 
 const sha256 = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex');
-
-/** SHA-256 of configuration, tokenizer, recipe and weights. */
-export async function hashModel(model: Model, signal?: AbortSignal): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify([model.config, model.tokenizer, model.recipe]));
-  for (const [name, spec] of [...model.weights.specs].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    signal?.throwIfAborted();
-    hash.update(JSON.stringify([name, formatSpec(spec)])).update((await model.weights.read(name)).bytes);
-  }
-  return hash.digest('hex');
-}

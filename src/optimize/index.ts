@@ -9,7 +9,14 @@ export { type DataOptions, type Dataset, readData } from './data.ts';
 export { type Measure, measureArtifact } from './evaluate.ts';
 export type { MeasureJob, Measurement, MeasureProgress } from './measurement.ts';
 export { accuracy, cosine, pairedBootstrap, quantile, spearman } from './metrics.ts';
+export {
+  type ObserveOptions,
+  type ObserveProgress,
+  observeInputs,
+  type TextObservation,
+} from './observe.ts';
 export { type OptimizeOptions, type OptimizeProgress, type OptimizeServices, optimize } from './optimize.ts';
 export { chooseStrength, fitProbe, type Probe, predict } from './probe.ts';
 export * from './result.ts';
 export type { Candidate } from './search.ts';
+export { StatisticsCache } from './statistics-cache.ts';

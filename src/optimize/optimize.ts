@@ -7,9 +7,10 @@ import { elements } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { budgetMisses, DEFAULT_BUDGET, refusalText } from './budget.ts';
 import { calibrationTexts } from './calibration-texts.ts';
-import { Evaluator, type Finished, hashModel, type Stage, type WriteArtifact } from './candidate.ts';
+import { Evaluator, type Finished, type Stage, type WriteArtifact } from './candidate.ts';
 import { type DataOptions, type Dataset, readData } from './data.ts';
 import { type Measure, measureArtifact } from './evaluate.ts';
+import { hashModel } from './hash-model.ts';
 import { INSTRUMENTS } from './measurement.ts';
 import { quantile } from './metrics.ts';
 import {

@@ -1,0 +1,17 @@
+import { WasmEngine } from '../backend/wasm/engine.ts';
+import type { Model } from '../model/config.ts';
+import type { Program } from '../program/program.ts';
+import { configure } from '../runtime/configure.ts';
+import { nodePlatform } from '../runtime/node/platform.ts';
+
+/** An engine that runs a Program, or a cut of one, with a model's weights: those that it reads, no more. */
+export async function openProgram(model: Model, program: Program): Promise<WasmEngine> {
+  const { features, tiles } = await configure(model.config, { threads: 1 }, nodePlatform);
+  const used = new Set(program.nodes.flatMap((node) => node.parameters.map(({ name }) => name)));
+  const specs = new Map([...model.weights.specs].filter(([name]) => used.has(name)));
+  const engine = await WasmEngine.create(program, specs, { features, tiles, threads: 1 });
+  const loader = engine.loader(specs);
+  for (const name of specs.keys()) loader.accept(name, 0, (await model.weights.read(name)).bytes);
+  loader.finish();
+  return engine;
+}
