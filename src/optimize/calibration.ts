@@ -130,10 +130,10 @@ function tapOf(program: Program, { from, to }: Stage, { config }: Model, layer: 
   return { x, parts: found };
 }
 
-/** An int8 product reads codes; the row before them is what the layer saw. */
+/** An integer product reads codes; the row before them is what the layer saw. */
 function seenBy(program: Program, input: Value): Value {
   const maker = program.nodes.find((node) => node.outputs.includes(input));
-  return maker?.kind === 'quantizeRows' ? maker.inputs[0] : input;
+  return maker?.kind === 'quantizeRows' || maker?.kind === 'quantizeBinary' ? maker.inputs[0] : input;
 }
 
 async function openAt(model: Model, program: Program, stage: Stage, { x, parts }: Tap): Promise<WasmEngine> {

@@ -89,8 +89,5 @@ function weightBytesOf(node: Node, bindings: Bindings): number {
   if (node.kind !== 'embedding') return node.parameters.reduce((sum, p) => sum + byteSize(p), 0);
   // One row of each table for each token.
   const tokens = elementsOf(node.inputs[0], bindings);
-  return node.parameters.reduce(
-    (sum, p) => sum + tokens * byteSize({ codec: p.codec, shape: [1, p.shape[1]] }),
-    0,
-  );
+  return node.parameters.reduce((sum, p) => sum + tokens * byteSize({ ...p, shape: [1, p.shape[1]] }), 0);
 }

@@ -45,6 +45,7 @@ export { layerNorm } from './ops/layer-norm.ts';
 export { type HeadLayout, type LinearOptions, linear } from './ops/linear.ts';
 export { l2Normalize, softmax } from './ops/normalize.ts';
 export { type Pooling, pool } from './ops/pool.ts';
+export { quantizeBinary } from './ops/quantize-binary.ts';
 export { quantizeRows } from './ops/quantize-rows.ts';
 export { OPS } from './ops/registry.ts';
 export { selectRows } from './ops/select-rows.ts';

@@ -1,3 +1,4 @@
+import { isFloat } from '../tensor/codec.ts';
 import type { Bindings } from '../tensor/dim.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import type { Node, Parameter } from './program.ts';
@@ -8,10 +9,19 @@ export interface ReferenceTensor {
   readonly data: Float64Array;
 }
 
+/** A weight: its values in `data`, or for an integer product or an embedding in an integer codec its codes. */
+export interface ReferenceParameter extends ReferenceTensor {
+  /** Of codes: a scale, and where affine a zero point, per group; code i belongs to group ⌊i / groupSize⌋. */
+  readonly quantization?: {
+    readonly scales: Float32Array;
+    readonly zeros?: Float32Array;
+    readonly groupSize: number;
+  };
+}
+
 export interface ReferenceContext {
   readonly inputs: readonly ReferenceTensor[];
-  /** Decoded weights; an int8 parameter has its codes in `data` and its row scales in `scales`. */
-  readonly parameters: readonly (ReferenceTensor & { readonly scales?: Float64Array })[];
+  readonly parameters: readonly ReferenceParameter[];
   readonly outputShapes: readonly (readonly number[])[];
   readonly bindings: Bindings;
   /** Codes of a quantised activation: 128 or 256. */
@@ -69,12 +79,12 @@ export function expectCodec(op: string, { name, codec }: Parameter, expected: Pa
     );
 }
 
-/** Refuses an int8 weight where an op reads floats. */
+/** Refuses a weight in an integer codec where an op reads floats. */
 export function expectFloat(op: string, parameter: Parameter): void {
-  if (parameter.codec === 'int8')
+  if (!isFloat(parameter.codec))
     throw new AttenuateError(
       'CODEC_UNSUPPORTED',
-      `[${op}] ${parameter.name} in a codec that is not read here: expected float32, float16 or bfloat16, got int8. Quantise matrices only.`,
+      `[${op}] ${parameter.name} in a codec that is not read here: expected float32, float16 or bfloat16, got ${parameter.codec}. Quantise matrices only.`,
       { op, name: parameter.name },
     );
 }

@@ -1,7 +1,7 @@
 import type { OpDefinition } from '../../src/program/op.ts';
 import type { Program, Value } from '../../src/program/program.ts';
 import { type Tracer, trace } from '../../src/program/trace.ts';
-import { type Codec, elements, encode, type Weight } from '../../src/tensor/codec.ts';
+import { type Codec, elements, encode, type Weight, type WeightSpec } from '../../src/tensor/codec.ts';
 import type { Bindings, DimLike } from '../../src/tensor/dim.ts';
 import { Random } from '../../src/tensor/random.ts';
 
@@ -31,6 +31,33 @@ export function buildCase(c: ConformanceCase): BuiltCase {
   let seed = 17;
   for (const letter of `${c.op}/${c.name}`) seed = (Math.imul(seed, 31) + letter.codePointAt(0)!) >>> 0;
   return c.build(new Random(seed));
+}
+
+/** How a weight is stored, whatever its shape. */
+export type Stored = Codec | Omit<WeightSpec, 'shape'>;
+
+/** Every way to store a weight in an integer codec whose rows groups of 32 divide, by a name for it. */
+export const INTEGER_STORAGE: readonly (readonly [name: string, stored: Omit<WeightSpec, 'shape'>])[] = [
+  ['int8', { codec: 'int8' }],
+  ['int8 with one scale', { codec: 'int8', perTensor: true }],
+  ['int8 with float16 scales', { codec: 'int8', scaleType: 'float16' }],
+  ...(['int4', 'int2'] as const).flatMap((codec) =>
+    ([undefined, 'affine'] as const).flatMap((scheme) =>
+      grouped(`${codec}${scheme ? ' affine' : ''}`, { codec, ...(scheme && { scheme }) }),
+    ),
+  ),
+  ...(['ternary', 'binary'] as const).flatMap((codec) => grouped(codec, { codec })),
+];
+
+function grouped(name: string, stored: Omit<WeightSpec, 'shape'>): [string, Omit<WeightSpec, 'shape'>][] {
+  return [
+    [name, stored],
+    [`${name} with float32 scales`, { ...stored, scaleType: 'float32' }],
+    ...[32, 64, 128].map((groupSize): [string, Omit<WeightSpec, 'shape'>] => [
+      `${name} in groups of ${groupSize}`,
+      { ...stored, groupSize },
+    ]),
+  ];
 }
 
 /** What stands in a float32 input. */
@@ -73,12 +100,16 @@ export class CaseBuilder {
   }
 
   /** Adds a weight of Gaussian values, or of those given. */
-  weight(name: string, codec: Codec, shape: readonly number[], values?: Float32Array): this {
+  weight(name: string, stored: Stored, shape: readonly number[], values?: Float32Array): this {
     const floats = values ?? this.random.gaussians(elements(shape), 1 / Math.sqrt(shape.at(-1)!));
-    if (codec === 'bfloat16') {
-      const halves = Uint16Array.from(new Uint32Array(floats.buffer), (bits) => bits >>> 16);
-      this.weights.set(name, { codec, shape, bytes: new Uint8Array(halves.buffer) });
-    } else this.weights.set(name, encode(codec, shape, floats));
+    return this.encoded(
+      name,
+      encode({ ...(typeof stored === 'string' ? { codec: stored } : stored), shape }, floats),
+    );
+  }
+
+  encoded(name: string, weight: Weight): this {
+    this.weights.set(name, weight);
     return this;
   }
 

@@ -6,6 +6,7 @@ import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
 import { integerAttentionCases } from './cases/integer-attention.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
 import { linearAttentionCases } from './cases/linear-attention.ts';
+import { givenRangeCases, lowBitCases, lowBitEmbeddingCases, quantizeBinaryCases } from './cases/low-bit.ts';
 import { projectRowsCases } from './cases/project-rows.ts';
 import { mergeAttentionCases, residueCases } from './cases/residue.ts';
 import { rotaryCases } from './cases/rotary.ts';
@@ -23,16 +24,20 @@ export const CASES: readonly ConformanceCase[] = [
   ...attentionCases,
   ...dynamicAttentionCases,
   ...embeddingCases,
+  ...lowBitEmbeddingCases,
   ...fastWeightsCases,
   ...integerAttentionCases,
   ...l2NormalizeCases,
   ...layerNormCases,
   ...linearAttentionCases,
   ...linearCases,
+  ...lowBitCases,
   ...mergeAttentionCases,
   ...poolCases,
   ...projectRowsCases,
+  ...quantizeBinaryCases,
   ...quantizeRowsCases,
+  ...givenRangeCases,
   ...rotaryCases,
   ...scoredAttentionCases,
   ...residueCases,

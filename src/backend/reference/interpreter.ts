@@ -1,8 +1,17 @@
-import type { ReferenceContext, ReferenceTensor } from '../../program/op.ts';
+import type { ReferenceParameter, ReferenceTensor } from '../../program/op.ts';
 import type { LinearAttributes } from '../../program/ops/linear.ts';
 import { OPS } from '../../program/ops/registry.ts';
 import type { Node, Parameter, Program } from '../../program/program.ts';
-import { byteSize, decode, elements, intsOf, rowsOf, sections, type Weight } from '../../tensor/codec.ts';
+import {
+  byteSize,
+  codesOf,
+  decode,
+  elements,
+  formatSpec,
+  intsOf,
+  isPlain,
+  type Weight,
+} from '../../tensor/codec.ts';
 import { type Bindings, evaluateDim } from '../../tensor/dim.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 
@@ -10,8 +19,6 @@ import { AttenuateError } from '../../tensor/error.ts';
 export interface WeightSource {
   get(name: string): Weight | undefined;
 }
-
-type ReferenceParameter = ReferenceContext['parameters'][number];
 
 /**
  * Runs a Program through each op's own float64 reference: slow, and the truth that every backend is held against.
@@ -97,9 +104,9 @@ function inputData(name: string, shape: readonly number[], given?: ArrayLike<num
   return Float64Array.from(given);
 }
 
-/** Whether an op reads an int8 parameter as codes and scales; every other op reads what it decodes to. */
+/** Whether an op reads a parameter in an integer codec as codes and scales; every other op reads what it decodes to. */
 function wantsCodes(node: Node, parameter: number): boolean {
-  if (node.parameters[parameter].codec !== 'int8') return false;
+  if (isPlain(node.parameters[parameter].codec)) return false;
   if (['embedding', 'intEmbedding', 'intLinear'].includes(node.kind)) return true;
   if (node.kind !== 'linear') return false;
   const { quantized, parts } = node.attributes as LinearAttributes;
@@ -122,25 +129,21 @@ function parameterOf(
       `[reference] missing weight: expected ${spec.name} [${spec.shape}], got none. Pass every weight that was traced.`,
       { name: spec.name },
     );
-  const described = (w: { codec: string; shape: readonly number[] }) => `${w.codec} [${w.shape}]`;
-  if (described(weight) !== described(spec) || weight.bytes.byteLength !== byteSize(spec))
+  if (formatSpec(weight) !== formatSpec(spec) || weight.bytes.byteLength !== byteSize(spec))
     throw new AttenuateError(
       'WEIGHT_SHAPE',
-      `[reference] weight ${spec.name} is not the one traced: expected ${described(spec)} in ${byteSize(spec)} bytes, got ${described(weight)} in ${weight.bytes.byteLength}. Trace again.`,
+      `[reference] weight ${spec.name} is not the one traced: expected ${formatSpec(spec)} in ${byteSize(spec)} bytes, got ${formatSpec(weight)} in ${weight.bytes.byteLength}. Trace again.`,
       { name: spec.name },
     );
   const numbers = spec.codec === 'int32' ? intsOf : decode;
-  const made = codes ? codesOf(weight) : { shape: spec.shape, data: Float64Array.from(numbers(weight)) };
+  const made = codes
+    ? codedParameter(weight)
+    : { shape: spec.shape, data: Float64Array.from(numbers(weight)) };
   known.set(key, made);
   return made;
 }
 
-function codesOf(weight: Weight): ReferenceParameter {
-  const bytes = new Uint8Array(weight.bytes);
-  const [values, scales] = sections(weight);
-  return {
-    shape: weight.shape,
-    data: Float64Array.from(new Int8Array(bytes.buffer, values.offset, values.byteLength)),
-    scales: Float64Array.from(new Float32Array(bytes.buffer, scales.offset, rowsOf(weight.shape))),
-  };
+function codedParameter(weight: Weight): ReferenceParameter {
+  const { codes, ...quantization } = codesOf(weight);
+  return { shape: weight.shape, data: Float64Array.from(codes), quantization };
 }

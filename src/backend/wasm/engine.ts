@@ -191,13 +191,11 @@ export class WasmEngine {
         ? Float32Array
         : dtype === 'int32'
           ? Int32Array
-          : dtype === 'int8'
+          : dtype === 'int8' || (dtype === 'quantized' && dot === 's8')
             ? Int8Array
-            : dot === 'i16'
+            : dtype === 'quantized' && dot === 'i16'
               ? Int16Array
-              : dot === 's8'
-                ? Int8Array
-                : Uint8Array;
+              : Uint8Array;
     return new View(this.buffer() as ArrayBuffer, plan.base + offset, elements(shape));
   }
 

@@ -154,6 +154,7 @@ export const v128 = {
 };
 export const i8x16 = {
   ...table(v, 'v128', SIMD, { popcnt: 98 }),
+  ...table(v, 'i32', SIMD, { bitmask: 100 }),
   ...table(vv, 'v128', SIMD, { add: 110, sub: 113, narrow_i16x8_s: 101, narrow_i16x8_u: 102, min_u: 119 }),
 };
 export const i16x8 = {

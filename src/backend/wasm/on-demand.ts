@@ -10,6 +10,7 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
   mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
   projectRows: async () => (await import('./ops/project-rows.ts')).projectRowsLowering,
+  quantizeBinary: async () => (await import('./ops/quantize-binary.ts')).quantizeBinaryLowering,
   rotary: async () => (await import('./ops/rotary.ts')).rotaryLowering,
   scoredAttention: async () => (await import('./ops/scored-attention.ts')).scoredAttentionLowering,
   selectBlocks: async () => (await import('./ops/dynamic-attention.ts')).selectBlocksLowering,

@@ -1,5 +1,5 @@
 import { dim, formatShape } from '../../tensor/dim.ts';
-import { checkIndex, type OpDefinition, shapeError } from '../op.ts';
+import { checkIndex, type OpDefinition, type ReferenceParameter, shapeError } from '../op.ts';
 import type { Node, Parameter, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 
@@ -18,7 +18,7 @@ export interface EmbeddingTables {
 
 /**
  * `wordScale · word[id] + position[n mod P] + tokenType[type]`: ids and types `[B, N]` → `[B, N, C]`.
- * A table stored as float16 or bfloat16 is read as the floats it decodes to, one stored as int8 as code · scale.
+ * A table stored as float16 or bfloat16 is read as the floats it decodes to, one in an integer codec as (code − zero) · scale.
  * Positions beyond the table wrap round; whether a model may be that long is the caller's to decide.
  */
 export function embedding(
@@ -60,8 +60,12 @@ export const embeddingOp: OpDefinition<EmbeddingNode> = {
     const [word] = parameters;
     const position = attributes.positions ? parameters[1] : null;
     const type = attributes.tokenTypes ? parameters.at(-1)! : null;
-    const at = (table: (typeof parameters)[number], row: number, c: number) =>
-      table.data[row * C + c] * (table.scales?.[row] ?? 1);
+    const at = ({ data, quantization: q }: ReferenceParameter, row: number, c: number) => {
+      const i = row * C + c;
+      if (!q) return data[i];
+      const group = Math.floor(i / q.groupSize);
+      return (data[i] - (q.zeros?.[group] ?? 0)) * q.scales[group];
+    };
     for (let i = 0; i < inputs[0].data.length; i++) {
       checkIndex('embedding', 'token id', inputs[0].data[i], word.shape[0]);
       if (type) checkIndex('embedding', 'token type', inputs[1].data[i], type.shape[0]);

@@ -1,8 +1,11 @@
+import { isFloat } from '../../tensor/codec.ts';
 import { type Dim, dim, formatShape } from '../../tensor/dim.ts';
-import { expectFloat, type OpDefinition, shapeError } from '../op.ts';
+import { AttenuateError } from '../../tensor/error.ts';
+import { expectFloat, type OpDefinition, type ReferenceParameter, shapeError } from '../op.ts';
 import type { Node, Parameter, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 import { type Activation, activate } from './activation.ts';
+import { quantizeBinary } from './quantize-binary.ts';
 import { quantizeRows } from './quantize-rows.ts';
 
 /** Output laid out by head, `[heads, B, N, padded]`: attention then reads each head contiguously. */
@@ -16,7 +19,10 @@ export interface HeadLayout {
 export interface LinearAttributes {
   readonly activation: Activation;
   readonly residual: boolean;
+  /** Whether x comes as integers, with a scale and an offset for each row: codes of `quantizeRows`, or bits. */
   readonly quantized: boolean;
+  /** Whether the integers are the bits of `quantizeBinary`; each weight is binary then. */
+  readonly binaryInput: boolean;
   /** Number of weights whose rows are stacked: parameters are the weights, then as many biases. */
   readonly parts: number;
   readonly heads: HeadLayout | null;
@@ -33,7 +39,11 @@ export const padHead = (size: number): number => (size + 7) & ~7;
 
 /**
  * `y = activation(x Wᵀ + b) + residual`, with x `[…, K]` and W `[C, K]`; several weights are stacked by rows.
- * A weight stored as int8 takes x through dynamic row quantisation and an integer product.
+ * A weight in an integer codec takes x through quantisation and an integer product: x by each row's own range, or by
+ * the range `<product>.inputRange` where there is one (`quantizeRows`), or as signs by `<product>.inputBinary`
+ * (`quantizeBinary`, binary weights alone). A product has its weight's name without `.weight`; stacked weights share
+ * x, so each part or none has such a range, and the first part's is taken.
+ * @throws `SHAPE_MISMATCH`, `CODEC_UNSUPPORTED`, `INPUT_QUANTIZATION`
  */
 export function linear(
   t: Tracer,
@@ -67,11 +77,11 @@ export function linear(
         `[${w.shape[0]}]`,
         formatShape(biases[i].shape),
       );
-    if ((w.codec === 'int8') !== (weights[0].codec === 'int8'))
-      throw shapeError('linear', 'stacked weights of different codecs', weights[0].codec, w.codec);
+    if (isFloat(w.codec) !== isFloat(weights[0].codec))
+      throw shapeError('linear', 'floats stacked with integers', weights[0].codec, w.codec);
     rows += w.shape[0];
   });
-  const quantized = weights[0].codec === 'int8';
+  const quantized = !isFloat(weights[0].codec);
   const lead = x.shape.slice(0, -1);
   let heads: HeadLayout | null = null;
   let shape: readonly Dim[] = [...lead, dim(rows)];
@@ -95,7 +105,7 @@ export function linear(
       formatShape(shape),
       formatShape(options.residual.shape),
     );
-  const inputs = quantized ? [...quantizeRows(t, x)] : [x];
+  const { inputs, binaryInput } = quantized ? integers(t, x, weights) : { inputs: [x], binaryInput: false };
   if (options.residual) inputs.push(options.residual);
   return t.emit('linear', {
     inputs,
@@ -105,11 +115,62 @@ export function linear(
       activation: options.activation ?? 'none',
       residual: !!options.residual,
       quantized,
+      binaryInput,
       parts: weights.length,
       heads,
     } satisfies LinearAttributes,
     rowWise: true,
   })[0];
+}
+
+/** x as what an integer product reads, as the weights' companions say. */
+function integers(
+  t: Tracer,
+  x: Value,
+  weights: readonly Parameter[],
+): { inputs: Value[]; binaryInput: boolean } {
+  const companion = (suffix: string): Parameter | undefined => {
+    const names = weights.map(({ name }) => `${name.replace(/\.weight$/, '')}.${suffix}`);
+    const found = names.filter((name) => t.has(name));
+    if (found.length === 0) return undefined;
+    if (found.length < names.length)
+      throw refused(`${suffix} of some parts alone`, names.join(', '), found.join(', '));
+    return t.parameter(names[0], [2]);
+  };
+  const refused = (what: string, expected: string, got: string) =>
+    new AttenuateError(
+      'INPUT_QUANTIZATION',
+      `[linear] ${what}: expected ${expected}, got ${got}. Quantise the activations of this product anew.`,
+      { expected, got },
+    );
+  const [range, binary] = [companion('inputRange'), companion('inputBinary')];
+  if (!binary) return { inputs: [...quantizeRows(t, x, range)], binaryInput: false };
+  if (range) throw refused('two ways to quantise an input', 'one', `${range.name} and ${binary.name}`);
+  const other = weights.find(({ codec }) => codec !== 'binary');
+  if (other) throw refused('binary input of other weights', `${other.name} in binary`, other.codec);
+  return { inputs: [...quantizeBinary(t, x, binary)], binaryInput: true };
+}
+
+/** Σ over a row of codes minus zero points, group by group, each group's sum by `a` times its scale. */
+type Groups = readonly {
+  readonly from: number;
+  readonly to: number;
+  readonly scale: number;
+  readonly zero: number;
+  readonly sum: number;
+}[];
+
+function groupsOf({ data, quantization, shape: [, K] }: ReferenceParameter, row: number): Groups {
+  const { scales, zeros, groupSize } = quantization!;
+  const size = Math.min(groupSize, K);
+  return Array.from({ length: K / size }, (_, i) => {
+    const from = row * K + i * size;
+    const group = Math.floor(from / groupSize);
+    const zero = zeros?.[group] ?? 0;
+    let sum = -zero * size;
+    for (let k = from; k < from + size; k++) sum += data[k];
+    return { from, to: from + size, scale: scales[group], zero, sum };
+  });
 }
 
 export const linearOp: OpDefinition<LinearNode> = {
@@ -122,30 +183,36 @@ export const linearOp: OpDefinition<LinearNode> = {
       .reduce((sum, w) => sum + rows * w.shape[0] * w.shape[1], 0);
   },
   reference({ attributes, parameters: specs }, { inputs, parameters, outputShapes }) {
-    const { parts, heads, quantized, activation, residual } = attributes;
+    const { parts, heads, quantized, binaryInput, activation, residual } = attributes;
     const K = specs[0].shape[1];
     const pitch = inputs[0].shape.at(-1)!;
     const M = inputs[0].data.length / pitch;
     const out = new Float64Array(outputShapes[0].reduce((a, b) => a * b, 1));
     const N = specs.slice(0, parts).reduce((n, w) => n + w.shape[0], 0);
-    const codeSums = parameters.slice(0, parts).map(({ data, shape: [rows] }) =>
-      Float64Array.from({ length: rows }, (_, n) => {
-        let sum = 0;
-        for (let k = 0; k < K; k++) sum += data[n * K + k];
-        return sum;
-      }),
-    );
+    const groups = parameters
+      .slice(0, quantized ? parts : 0)
+      .map((w) => Array.from({ length: w.shape[0] }, (_, n) => groupsOf(w, n)));
+    const x = new Float64Array(K);
     for (let m = 0; m < M; m++) {
+      for (let k = 0; k < K; k++)
+        x[k] = binaryInput
+          ? (inputs[0].data[m * pitch + (k >> 3)] >> (k & 7)) & 1
+            ? 1
+            : -1
+          : inputs[0].data[m * pitch + k];
       let column = 0;
       for (let p = 0; p < parts; p++) {
-        const { data: w, scales } = parameters[p];
+        const { data: w } = parameters[p];
         for (let n = 0; n < specs[p].shape[0]; n++, column++) {
           let sum = 0;
-          for (let k = 0; k < K; k++) sum += inputs[0].data[m * pitch + k] * w[n * K + k];
           if (quantized) {
             const [scale, offset] = [inputs[1].data[2 * m], inputs[1].data[2 * m + 1]];
-            sum = scales![n] * (scale * sum - offset * codeSums[p][n]);
-          }
+            for (const group of groups[p][n]) {
+              let dot = 0;
+              for (let i = group.from; i < group.to; i++) dot += x[i - n * K] * (w[i] - group.zero);
+              sum += group.scale * (scale * dot - offset * group.sum);
+            }
+          } else for (let k = 0; k < K; k++) sum += x[k] * w[n * K + k];
           let y = activate(activation, sum + parameters[parts + p].data[n]);
           let at = m * N + column;
           if (heads) at = (Math.floor(column / heads.size) * M + m) * heads.padded + (column % heads.size);

@@ -1,7 +1,7 @@
 import { dim, evaluateDim } from '../../tensor/dim.ts';
 import { roundEven } from '../../tensor/half.ts';
-import type { OpDefinition } from '../op.ts';
-import type { Node, Value } from '../program.ts';
+import { expectFloat, type OpDefinition } from '../op.ts';
+import type { Node, Parameter, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 
 export type QuantizeRowsNode = Node<'quantizeRows', Record<string, never>>;
@@ -9,23 +9,27 @@ export type QuantizeRowsNode = Node<'quantizeRows', Record<string, never>>;
 /** Columns of a quantised row: padded with the code 0 to a multiple of 16. */
 export const quantizedPitch = (columns: number): number => (columns + 15) & ~15;
 
-const memo = new WeakMap<Tracer, Map<number, readonly [Value, Value]>>();
+const memo = new WeakMap<Tracer, Map<string, readonly [Value, Value]>>();
 
 /**
- * Dynamic affine quantisation of rows: `x ≈ scale · (code − zeroPoint)`, codes from 0 to `levels` − 1, range
- * widened to hold 0 (Jacob et al. 2018, section 2.1). x `[…, K]` gives codes `[…, pitch]` and, for each row,
+ * Affine quantisation of rows: `x ≈ scale · (code − zeroPoint)`, codes from 0 to `levels` − 1, range widened to
+ * hold 0 (Jacob et al. 2018, section 2.1). x `[…, K]` gives codes `[…, pitch]` and, for each row,
  * `[scale, scale · zeroPoint]`. Quantising the same value twice gives the same node.
+ * @param range `[low, high]` of the whole tensor, found beforehand: what lies outside is clipped. Without it each
+ *   row is quantised by its own range
  */
-export function quantizeRows(t: Tracer, x: Value): readonly [Value, Value] {
-  const known = memo.get(t) ?? new Map<number, readonly [Value, Value]>();
+export function quantizeRows(t: Tracer, x: Value, range?: Parameter): readonly [codes: Value, scales: Value] {
+  const known = memo.get(t) ?? new Map<string, readonly [Value, Value]>();
   memo.set(t, known);
-  const before = known.get(x.id);
+  const key = `${x.id} ${range?.name ?? ''}`;
+  const before = known.get(key);
   if (before) return before;
+  if (range) expectFloat('quantizeRows', range);
   const lead = x.shape.slice(0, -1);
   const pitch = quantizedPitch(evaluateDim(x.shape.at(-1)!, {}));
   const [codes, scales] = t.emit('quantizeRows', {
     inputs: [x],
-    parameters: [],
+    parameters: range ? [t.parameter(range.name, [2])] : [],
     outputs: [
       ['codes', 'quantized', [...lead, dim(pitch)]],
       ['scales', 'float32', [...lead, dim(2)]],
@@ -33,12 +37,12 @@ export function quantizeRows(t: Tracer, x: Value): readonly [Value, Value] {
     attributes: {},
     rowWise: true,
   });
-  known.set(x.id, [codes, scales]);
+  known.set(key, [codes, scales]);
   return [codes, scales];
 }
 
 /**
- * Scale and zero point of a row in the arithmetic of the kernels: float32, the scale's reciprocal rounded, halves
+ * Scale and zero point of a row, or of a range, in the arithmetic of the kernels: float32, the scale's reciprocal rounded, halves
  * to even. A row that kernel and reference rounded differently would be another row to all that follows.
  */
 export function rowQuantization(
@@ -63,7 +67,7 @@ export const quantizeRowsOp: OpDefinition<QuantizeRowsNode> = {
   // A code may differ by one where x falls between two codes; scales agree to float32 rounding.
   budget: { absolute: 1.0001, relative: 1e-6 },
   multiplyAdds: (_node, { inputs }) => inputs[0].reduce((a, b) => a * b, 1) * 2,
-  reference(_node, { inputs, outputShapes, levels }) {
+  reference(_node, { inputs, parameters, outputShapes, levels }) {
     const K = inputs[0].shape.at(-1)!;
     const pitch = outputShapes[0].at(-1)!;
     const M = inputs[0].data.length / K;
@@ -71,7 +75,7 @@ export const quantizeRowsOp: OpDefinition<QuantizeRowsNode> = {
     const scales = new Float64Array(M * 2);
     for (let m = 0; m < M; m++) {
       const row = inputs[0].data.subarray(m * K, (m + 1) * K);
-      const { scale, inverse, zeroPoint } = rowQuantization(row, levels);
+      const { scale, inverse, zeroPoint } = rowQuantization(parameters[0]?.data ?? row, levels);
       for (let k = 0; k < K; k++)
         codes[m * pitch + k] = clamp(roundEven(Math.fround(row[k] * inverse) + zeroPoint), levels);
       scales.set([scale, Math.fround(scale * zeroPoint)], 2 * m);

@@ -12,6 +12,7 @@ import { mergeAttentionOp } from './merge-attention.ts';
 import { l2NormalizeOp, softmaxOp } from './normalize.ts';
 import { poolOp } from './pool.ts';
 import { projectRowsOp } from './project-rows.ts';
+import { quantizeBinaryOp } from './quantize-binary.ts';
 import { quantizeRowsOp } from './quantize-rows.ts';
 import { groupByResidueOp, ungroupByResidueOp } from './residue.ts';
 import { rotaryOp } from './rotary.ts';
@@ -41,6 +42,7 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     ungroupByResidueOp,
     poolOp,
     projectRowsOp,
+    quantizeBinaryOp,
     quantizeRowsOp,
     rotaryOp,
     scoredAttentionOp,

@@ -139,81 +139,95 @@ export const activationKernel = (activation: Activation) =>
   });
 
 /**
- * Dynamic affine quantisation of rows. Codes are 0…127 (`u7`), 0…255 (`u8`, and `i16` in two bytes), or −128…127
+ * Affine quantisation of rows, by each row's own range or by the one at `range`, [low, high]. Codes are 0…127 (`u7`), 0…255 (`u8`, and `i16` in two bytes), or −128…127
  * (`s8`, the zero point moved along); a row of codes is padded with zeros that meet zero weights.
  */
-export const quantizeRowsKernel = kernel({
-  name: 'quantize_rows',
-  fields: { x: 'i32', codes: 'i32', scales: 'i32', columns: 'i32', pitch: 'i32' },
-  build({ features }, f, at, begin, end) {
-    const levels = features.dot === 'u7' ? 128 : 256;
-    const shift = features.dot === 's8' ? -128 : 0;
-    const [x, out, row0] = f.localArray('i32', 3);
-    const low = f.localArray('v128', 4);
-    const high = f.localArray('v128', 4);
-    const r = f.localArray('v128', 4);
-    const [inverse, scale, zero, magic] = f.localArray('v128', 4);
-    const left = f.local('i32');
-    const group = f.local('i32');
-    eachRow(f, begin, end, (row) => {
-      f.set(row0, i32.add(at.x, i32.mul(row, times(at.columns, 4))));
-      for (const v of [...low, ...high]) f.set(v, v128.zero);
-      f.set(x, row0);
-      eachVector(f, at.columns, [x], 4, (lanes) => {
-        const v = f.local('v128', lanes.load(x));
-        f.set(low[lanes.slot], f32x4.pmin(v, low[lanes.slot]));
-        f.set(high[lanes.slot], f32x4.pmax(v, high[lanes.slot]));
+export const quantizeRowsKernel = (given: boolean) =>
+  kernel({
+    name: 'quantize_rows',
+    fields: { x: 'i32', codes: 'i32', scales: 'i32', range: 'i32', columns: 'i32', pitch: 'i32' },
+    build({ features }, f, at, begin, end) {
+      const levels = features.dot === 'u7' ? 128 : 256;
+      const shift = features.dot === 's8' ? -128 : 0;
+      const [x, out, row0] = f.localArray('i32', 3);
+      const low = f.localArray('v128', 4);
+      const high = f.localArray('v128', 4);
+      const r = f.localArray('v128', 4);
+      const [inverse, scale, zero, magic] = f.localArray('v128', 4);
+      const left = f.local('i32');
+      const group = f.local('i32');
+      eachRow(f, begin, end, (row) => {
+        f.set(row0, i32.add(at.x, i32.mul(row, times(at.columns, 4))));
+        for (const v of [...low, ...high]) f.set(v, v128.zero);
+        f.set(x, row0);
+        const widen = (v: Variable<'v128'>, slot: number) => {
+          f.set(low[slot], f32x4.pmin(v, low[slot]));
+          f.set(high[slot], f32x4.pmax(v, high[slot]));
+        };
+        if (given)
+          for (const offset of [0, 4]) widen(f.local('v128', v128.load32_splat(at.range, offset)), 0);
+        else eachVector(f, at.columns, [x], 4, (lanes) => widen(f.local('v128', lanes.load(x)), lanes.slot));
+        const lowest = reduce(f, low, f32x4.min);
+        const range = f32x4.sub(reduce(f, high, f32x4.max), lowest);
+        f.set(scale, f32x4.max(f32x4.div(range, v128.f32x4(levels - 1)), v128.f32x4(1e-30)));
+        f.set(inverse, f32x4.div(v128.f32x4(1), scale));
+        f.set(zero, f32x4.nearest(f32x4.mul(f32x4.sub(v128.zero, lowest), inverse)));
+        const scalesAt = f.local('i32', i32.add(at.scales, times(row, 8)));
+        f.emit(v128.store32_lane(scalesAt, scale, 0, 0));
+        f.set(magic, f32x4.mul(scale, f32x4.add(zero, v128.f32x4(shift))));
+        f.emit(v128.store32_lane(scalesAt, magic, 0, 4));
+        f.set(magic, f32x4.add(zero, v128.f32x4(ROUNDING)));
+        f.set(x, row0);
+        f.set(
+          out,
+          i32.add(at.codes, i32.mul(i32.mul(row, at.pitch), i32.const(features.dot === 'i16' ? 2 : 1))),
+        );
+        f.set(left, at.columns);
+        // What lies outside a given range has to be brought inside while it is a float; a row's own range has no outside.
+        const clip = (v: V128) =>
+          given
+            ? f32x4.min(f32x4.max(v, f32x4.sub(v128.zero, zero)), f32x4.sub(v128.f32x4(levels - 1), zero))
+            : v;
+        const sixteen = () => {
+          for (let i = 0; i < 4; i++)
+            f.set(
+              r[i],
+              i32x4.sub(
+                f32x4.add(clip(f32x4.mul(v128.load(x, 16 * i), inverse)), magic),
+                v128.i32x4(0x4b400000),
+              ),
+            );
+          if (shift) for (let i = 0; i < 4; i++) f.set(r[i], i32x4.add(r[i], v128.i32x4(shift)));
+          // The last few columns: what stands past the row becomes the code 0.
+          f.if(i32.lt_s(left, i32.const(16)), () => {
+            for (let i = 0; i < 4; i++) {
+              const inside = i32x4.lt_s(
+                v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3),
+                i32x4.splat(left),
+              );
+              f.set(r[i], v128.and(r[i], inside));
+            }
+          });
+          const a = i16x8.narrow_i32x4_s(r[0], r[1]);
+          const b = i16x8.narrow_i32x4_s(r[2], r[3]);
+          if (features.dot === 'i16') {
+            f.emit(v128.store(out, a));
+            f.emit(v128.store(out, b, 16));
+          } else if (features.dot === 's8') f.emit(v128.store(out, i8x16.narrow_i16x8_s(a, b)));
+          else if (features.dot === 'u8') f.emit(v128.store(out, i8x16.narrow_i16x8_u(a, b)));
+          else f.emit(v128.store(out, i8x16.min_u(i8x16.narrow_i16x8_u(a, b), v128.i8x16(127))));
+          f.increment(x, 64);
+          f.increment(out, features.dot === 'i16' ? 32 : 16);
+          f.increment(left, -16);
+        };
+        f.set(group, i32.shr_u(plus(at.columns, 15), i32.const(4)));
+        f.while(
+          () => group,
+          () => {
+            sixteen();
+            f.increment(group, -1);
+          },
+        );
       });
-      const lowest = reduce(f, low, f32x4.min);
-      const range = f32x4.sub(reduce(f, high, f32x4.max), lowest);
-      f.set(scale, f32x4.max(f32x4.div(range, v128.f32x4(levels - 1)), v128.f32x4(1e-30)));
-      f.set(inverse, f32x4.div(v128.f32x4(1), scale));
-      f.set(zero, f32x4.nearest(f32x4.mul(f32x4.sub(v128.zero, lowest), inverse)));
-      const scalesAt = f.local('i32', i32.add(at.scales, times(row, 8)));
-      f.emit(v128.store32_lane(scalesAt, scale, 0, 0));
-      f.set(magic, f32x4.mul(scale, f32x4.add(zero, v128.f32x4(shift))));
-      f.emit(v128.store32_lane(scalesAt, magic, 0, 4));
-      f.set(magic, f32x4.add(zero, v128.f32x4(ROUNDING)));
-      f.set(x, row0);
-      f.set(
-        out,
-        i32.add(at.codes, i32.mul(i32.mul(row, at.pitch), i32.const(features.dot === 'i16' ? 2 : 1))),
-      );
-      f.set(left, at.columns);
-      const sixteen = () => {
-        for (let i = 0; i < 4; i++)
-          f.set(
-            r[i],
-            i32x4.sub(f32x4.add(f32x4.mul(v128.load(x, 16 * i), inverse), magic), v128.i32x4(0x4b400000)),
-          );
-        if (shift) for (let i = 0; i < 4; i++) f.set(r[i], i32x4.add(r[i], v128.i32x4(shift)));
-        // The last few columns: what stands past the row becomes the code 0.
-        f.if(i32.lt_s(left, i32.const(16)), () => {
-          for (let i = 0; i < 4; i++) {
-            const inside = i32x4.lt_s(v128.i32x4(4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3), i32x4.splat(left));
-            f.set(r[i], v128.and(r[i], inside));
-          }
-        });
-        const a = i16x8.narrow_i32x4_s(r[0], r[1]);
-        const b = i16x8.narrow_i32x4_s(r[2], r[3]);
-        if (features.dot === 'i16') {
-          f.emit(v128.store(out, a));
-          f.emit(v128.store(out, b, 16));
-        } else if (features.dot === 's8') f.emit(v128.store(out, i8x16.narrow_i16x8_s(a, b)));
-        else if (features.dot === 'u8') f.emit(v128.store(out, i8x16.narrow_i16x8_u(a, b)));
-        else f.emit(v128.store(out, i8x16.min_u(i8x16.narrow_i16x8_u(a, b), v128.i8x16(127))));
-        f.increment(x, 64);
-        f.increment(out, features.dot === 'i16' ? 32 : 16);
-        f.increment(left, -16);
-      };
-      f.set(group, i32.shr_u(plus(at.columns, 15), i32.const(4)));
-      f.while(
-        () => group,
-        () => {
-          sixteen();
-          f.increment(group, -1);
-        },
-      );
-    });
-  },
-});
+    },
+  });

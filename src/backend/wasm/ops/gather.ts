@@ -2,6 +2,7 @@ import type { EmbeddingNode } from '../../../program/ops/embedding.ts';
 import type { Pooling, PoolNode } from '../../../program/ops/pool.ts';
 import type { Parameter } from '../../../program/program.ts';
 import { elements } from '../../../tensor/codec.ts';
+import { expectServed, servesTable } from '../codecs.ts';
 import { embeddingKernel, poolKernel, selectRowsKernel, type TableCodec } from '../kernels/gather.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import { type OpLowering, only } from '../lowering.ts';
@@ -32,7 +33,10 @@ export const embeddingLowering: OpLowering<EmbeddingNode> = {
       return embeddingKernel(word!, position, type) as Kernel;
     },
   },
-  keys: (node) => [embeddingKey(node)],
+  keys(node) {
+    expectServed(node.parameters, servesTable);
+    return [embeddingKey(node)];
+  },
   steps(node, { at, shape, weight, step }) {
     const { word, position, type } = tables(node);
     const table = (p: Parameter | null) => (p ? weight(p) : 0);

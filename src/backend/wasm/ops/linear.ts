@@ -1,6 +1,7 @@
 import type { Activation } from '../../../program/ops/activation.ts';
 import { type LinearNode, padHead } from '../../../program/ops/linear.ts';
 import { elements } from '../../../tensor/codec.ts';
+import { expectServed, servesProduct } from '../codecs.ts';
 import { gemmKernel } from '../kernels/gemm.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import type { OpLowering } from '../lowering.ts';
@@ -20,7 +21,10 @@ export const linearLowering: OpLowering<LinearNode> = {
       return gemmKernel(codec === 'int8', activation as Activation) as Kernel;
     },
   },
-  keys: (node) => [keyOf(node)],
+  keys(node) {
+    expectServed(node.parameters, servesProduct);
+    return [keyOf(node)];
+  },
   steps(node, { at, shape, step, first, count, features, weights }) {
     const { quantized, residual, heads } = node.attributes;
     const packed = weights.linears.get(linearId(node))!;

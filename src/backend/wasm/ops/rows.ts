@@ -47,17 +47,21 @@ export const layerNormLowering: OpLowering<LayerNormNode> = {
   },
 };
 
+const quantizeKey = ({ parameters }: Node): string =>
+  parameters.length ? 'quantizeRows:range' : 'quantizeRows:';
+
 export const quantizeRowsLowering: OpLowering = {
   kind: 'quantizeRows',
-  kernels: { quantizeRows: only(quantizeRowsKernel) },
-  keys: () => ['quantizeRows'],
+  kernels: { quantizeRows: (range) => quantizeRowsKernel(range !== '') as Kernel },
+  keys: (node) => [quantizeKey(node)],
   steps(node, lowering) {
     const { at, shape, first, count, features } = lowering;
     const [codes, scales] = node.outputs;
     const pitch = shape(codes).at(-1)!;
     const bytes = pitch * (features.dot === 'i16' ? 2 : 1);
     const { x, columns } = rowsOf(node, lowering);
-    const fields = { x, codes: at(codes, first, bytes), scales: at(scales, first, 8), columns, pitch };
-    return [lowering.step('quantizeRows', fields, count)];
+    const range = node.parameters.map(lowering.weight)[0] ?? 0;
+    const fields = { x, codes: at(codes, first, bytes), scales: at(scales, first, 8), range, columns, pitch };
+    return [lowering.step(quantizeKey(node), fields, count)];
   },
 };
