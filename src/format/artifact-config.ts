@@ -75,6 +75,7 @@ export function validateConfig(value: unknown): EncoderConfig {
     architecture: m.choice('architecture', ['bert', 'distilbert', 'use-lite']),
     vocabularySize: m.integer('vocabularySize', 1, MOST),
     embeddingSize,
+    ...(m.get('tableSize') === undefined ? {} : { tableSize: m.integer('tableSize', 1, embeddingSize) }),
     maxLength: m.integer('maxLength', 1, MOST),
     positions: m.integer('positions', 0, MOST),
     tilePositions: m.boolean('tilePositions'),

@@ -38,6 +38,11 @@ export interface EncoderConfig {
   readonly architecture: 'bert' | 'distilbert' | 'use-lite';
   readonly vocabularySize: number;
   readonly embeddingSize: number;
+  /**
+   * Width of the word, position and type tables where they are narrower than `embeddingSize`: `embedding.projection`
+   * then widens their sum (Lan et al. 2020, section 3.1).
+   */
+  readonly tableSize?: number;
   /** Longest sequence, special tokens included. */
   readonly maxLength: number;
   /** Rows of the position table. With `tilePositions`, lengths beyond it wrap round (for speed and memory only). */

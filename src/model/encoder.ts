@@ -112,17 +112,19 @@ const norm = (t: Tracer, x: Value, name: string, size: number, epsilon: number):
 
 function embed(t: Tracer, config: EncoderConfig, ids: Value, types: Value | null): Value {
   const C = config.embeddingSize;
-  const x = embedding(
+  const E = config.tableSize ?? C;
+  const tables = embedding(
     t,
     ids,
     types,
     {
-      word: t.parameter(names.word, [config.vocabularySize, C]),
-      position: config.positions > 0 ? t.parameter(names.position, [config.positions, C]) : undefined,
-      tokenType: types ? t.parameter(names.tokenType, [config.tokenTypes, C]) : undefined,
+      word: t.parameter(names.word, [config.vocabularySize, E]),
+      position: config.positions > 0 ? t.parameter(names.position, [config.positions, E]) : undefined,
+      tokenType: types ? t.parameter(names.tokenType, [config.tokenTypes, E]) : undefined,
     },
     config.wordScale,
-  );
+  ); // [B, N, E]
+  const x = E === C ? tables : dense(t, tables, names.projection, [C, E]);
   return config.embeddingNorm ? norm(t, x, names.embeddingNorm, C, config.epsilon) : x;
 }
 
@@ -165,6 +167,12 @@ function head(t: Tracer, config: EncoderConfig, spec: HeadSpec, x: Value, length
       y = dense(t, y, names.head.pooler, [C, C], { activation: spec.poolerActivation });
     return softmax(t, dense(t, y, names.head.classifier, [spec.labels.length, C]));
   }
+  if (config.tableSize !== undefined && config.tableSize !== C)
+    throw new AttenuateError(
+      'HEAD_UNSUPPORTED',
+      `[trace] masked-token head over narrow tables: expected tables of width ${C}, got ${config.tableSize}. Keep the table whole, or choose another head.`,
+      { tableSize: config.tableSize },
+    );
   const picked = selectRows(t, x, t.input('rows', 'int32', [symbol('B'), symbol('P')])); // [B, P, C]
   const transformed = dense(t, picked, names.head.transform, [C, C], { activation: spec.activation });
   const h = norm(t, transformed, names.head.norm, C, config.epsilon);

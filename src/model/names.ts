@@ -5,6 +5,8 @@ export const names = {
   word: 'embedding.word',
   position: 'embedding.position',
   tokenType: 'embedding.tokenType',
+  /** Only where the tables are narrower than the encoder. */
+  projection: 'embedding.projection',
   embeddingNorm: 'embedding.norm',
   layer: (i: number) => ({
     attention: `layers.${i}.attention`,

@@ -1,6 +1,6 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeWhole } from '../format/node/whole-file.ts';
 
 /**
  * Where finished parts of a run are kept, so that a run that was cut short goes on. Each file is written under
@@ -37,20 +37,7 @@ export class WorkFolder {
   }
 
   async writeJson(key: string, value: unknown): Promise<void> {
-    const temporary = this.at(`${key}.${randomBytes(4).toString('hex')}.tmp`);
-    try {
-      const file = await open(temporary, 'wx');
-      try {
-        await file.writeFile(JSON.stringify(value));
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, this.at(`${key}.json`));
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    }
+    await writeWhole(this.at(`${key}.json`), [JSON.stringify(value)]);
   }
 
   /** Float32 rows kept under a key; null when there are not `count` rows of `width`. */

@@ -65,4 +65,14 @@ export class Random {
   integers(count: number, size: number): Int32Array {
     return Int32Array.from({ length: count }, () => this.integer(size));
   }
+
+  /** 0 … `count` − 1 in a random order (Fisher and Yates). */
+  permutation(count: number): Uint32Array {
+    const out = Uint32Array.from({ length: count }, (_, i) => i);
+    for (let i = count - 1; i > 0; i--) {
+      const j = this.integer(i + 1);
+      [out[i], out[j]] = [out[j], out[i]];
+    }
+    return out;
+  }
 }

@@ -5,6 +5,7 @@ import type { Model } from '../../model/config.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { layoutArtifact, NO_HASH } from '../artifact-layout.ts';
 import { BlockHash } from '../sha256.ts';
+import { syncFolder } from './whole-file.ts';
 
 export interface WriteOptions {
   signal?: AbortSignal;
@@ -78,11 +79,4 @@ async function writeAll(
 ): Promise<void> {
   for (let at = 0; at < bytes.length; )
     at += (await file.write(bytes, at, bytes.length - at, position + at)).bytesWritten;
-}
-
-/** Makes the rename itself durable, where a folder can be synced (not on Windows). */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r').catch(() => null);
-  await handle?.sync().catch(() => {});
-  await handle?.close();
 }
