@@ -12,10 +12,12 @@ export const ARROWS: Readonly<Record<string, readonly string[] | 'everything'>> 
   'backend/reference': ['program', 'tensor'],
   'backend/wasm': ['program', 'tensor'],
   runtime: ['backend/wasm', 'attention', 'model', 'format', 'program', 'tensor'],
-  compress: ['attention', 'model', 'program', 'tensor', 'format'],
+  train: ['attention', 'backend/wasm', 'runtime', 'format', 'model', 'device', 'program', 'tensor'],
+  compress: ['attention', 'train', 'model', 'program', 'tensor', 'format'],
   device: ['program', 'tensor'],
   optimize: [
     'attention',
+    'train',
     'backend/wasm',
     'compress',
     'runtime',

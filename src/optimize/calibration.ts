@@ -5,8 +5,8 @@ import { traceEncoder } from '../model/encoder.ts';
 import { names } from '../model/names.ts';
 import { type LinearNode, padHead } from '../program/ops/linear.ts';
 import type { Program, Stage, Value } from '../program/program.ts';
+import { openProgram } from '../runtime/open-program.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import { openProgram } from './open-program.ts';
 import { inputsOf, sequencesOf } from './sequences.ts';
 
 export interface CalibrationOptions {

@@ -13,7 +13,9 @@ export const CACHE_BYTES = 512e6;
 const TEACHER_RECIPE = [{ step: 'quantize', bits: 8, embeddings: false }];
 
 export const teacherKey = (corpus: Corpus, hash: string): string =>
-  createHash('sha256').update(`${JSON.stringify(TEACHER_RECIPE)} ${hash} ${corpus.hash}`).digest('hex');
+  createHash('sha256')
+    .update(`${JSON.stringify(TEACHER_RECIPE)} ${hash} ${corpus.hash}`)
+    .digest('hex');
 
 /** Runs the teacher over every text once; goes on where an earlier call stopped. */
 export async function embedWithTeacher(options: {

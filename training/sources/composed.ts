@@ -3,7 +3,13 @@ import type { Source } from './source.ts';
 import { readSynsets, readWordCounts, type Synset } from './wordnet.ts';
 
 /** Lexicographer files that everyday scenes are made of (lexnames(5WN)). */
-const FILES = { person: [18], animal: [5], thing: [6, 13, 20], place: [15, 17], action: [34, 35, 36, 38, 39] };
+const FILES = {
+  person: [18],
+  animal: [5],
+  thing: [6, 13, 20],
+  place: [15, 17],
+  action: [34, 35, 36, 38, 39],
+};
 const PART_NUMBER = { noun: 1, verb: 2, adj: 3, adv: 4 } as const;
 
 /** Words with how often to draw them. */

@@ -30,7 +30,14 @@ export function parseSynset(part: Synset['part'], line: string): Synset | null {
   const examples = [...gloss.matchAll(/"([^"]+)"/g)].map(([, text]) => tidy(text));
   const definition = tidy(gloss.replace(/"[^"]*"/g, '').replace(/[;,\s-]+$/, ''));
   const frames = [...rest.matchAll(/\+ (\d{2}) [0-9a-f]{2}(?= )/g)].map(([, frame]) => Number(frame));
-  return { part, file: Number(file), words, frames, definition: definition.replace(/(;\s*)+$/, ''), examples };
+  return {
+    part,
+    file: Number(file),
+    words,
+    frames,
+    definition: definition.replace(/(;\s*)+$/, ''),
+    examples,
+  };
 }
 
 export async function readSynsets(): Promise<Synset[]> {

@@ -1,8 +1,8 @@
 import { WasmEngine } from '../backend/wasm/engine.ts';
 import type { Model } from '../model/config.ts';
 import type { Program } from '../program/program.ts';
-import { configure } from '../runtime/configure.ts';
-import { nodePlatform } from '../runtime/node/platform.ts';
+import { configure } from './configure.ts';
+import { nodePlatform } from './node/platform.ts';
 
 /** An engine that runs a Program, or a cut of one, with a model's weights: those that it reads, no more. */
 export async function openProgram(model: Model, program: Program): Promise<WasmEngine> {
