@@ -35,8 +35,23 @@ export function runReference(
   bindings: Bindings,
   levels: 128 | 256,
 ): Float64Array[] {
-  const values = execute(program, weights, inputs, bindings, levels);
+  const { values } = execute(program, weights, inputs, bindings, levels);
   return program.outputs.map((v) => values.get(v.id)!.data);
+}
+
+/**
+ * As `runReference`, for a Program that has gradients: the sum of what its nodes add to each, by parameter.
+ * @param floats values in float64 that stand for weights, by name: the point that finite differences move
+ */
+export function runTraining(
+  program: Program,
+  weights: WeightSource,
+  inputs: Readonly<Record<string, ArrayLike<number>>>,
+  bindings: Bindings,
+  floats: ReadonlyMap<string, Float64Array> = new Map(),
+): { readonly outputs: Float64Array[]; readonly gradients: Map<string, Float64Array> } {
+  const { values, gradients } = execute(program, weights, inputs, bindings, 256, floats);
+  return { outputs: program.outputs.map((v) => values.get(v.id)!.data), gradients };
 }
 
 /** As `runReference`, but every value by its name (`linear3.y`), inputs included. */
@@ -47,7 +62,7 @@ export function runReferenceAll(
   bindings: Bindings,
   levels: 128 | 256,
 ): Map<string, ReferenceTensor> {
-  const values = execute(program, weights, inputs, bindings, levels);
+  const { values } = execute(program, weights, inputs, bindings, levels);
   const all = [...program.inputs, ...program.nodes.flatMap((n) => n.outputs)];
   return new Map(all.map((v) => [v.name, values.get(v.id)!]));
 }
@@ -58,13 +73,19 @@ function execute(
   inputs: Readonly<Record<string, ArrayLike<number>>>,
   bindings: Bindings,
   levels: 128 | 256,
-): Map<number, ReferenceTensor> {
+  floats: ReadonlyMap<string, Float64Array> = new Map(),
+): { values: Map<number, ReferenceTensor>; gradients: Map<string, Float64Array> } {
+  const gradients = new Map<string, Float64Array>();
   const values = new Map<number, ReferenceTensor>();
   for (const value of program.inputs) {
     const shape = value.shape.map((d) => evaluateDim(d, bindings));
     values.set(value.id, { shape, data: inputData(value.name, shape, inputs[value.name]) });
   }
   const parameters = new Map<string, ReferenceParameter>();
+  for (const { name, shape } of program.nodes.flatMap((n) => n.parameters)) {
+    const data = floats.get(name);
+    if (data) parameters.set(`floats ${name}`, { shape, data });
+  }
   for (const node of program.nodes) {
     const op = OPS.get(node.kind);
     if (!op)
@@ -84,8 +105,13 @@ function execute(
     node.outputs.forEach((v, i) => {
       values.set(v.id, { shape: outputShapes[i], data: results[i] });
     });
+    node.gradients?.forEach(({ name }, i) => {
+      const added = results[node.outputs.length + i];
+      const before = gradients.get(name);
+      gradients.set(name, before ? before.map((x, j) => x + added[j]) : added);
+    });
   }
-  return values;
+  return { values, gradients };
 }
 
 function inputData(name: string, shape: readonly number[], given?: ArrayLike<number>): Float64Array {

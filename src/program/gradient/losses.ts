@@ -1,35 +1,41 @@
 import type { Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
+import { meanRows } from './loss-sums.ts';
+import { rowLoss } from './row-losses.ts';
 
-// What losses look like; every one gives a float32 `[1]`, the mean over what counts.
+export { weightedSum } from './loss-sums.ts';
 
-/** −log softmax(logits)[label], mean over rows; a row whose label is −1 does not count. logits `[…, C]`, labels `[…]` int32. */
-export type CrossEntropy = (
+// Every loss is a float32 `[1]`: the mean over the rows that count.
+
+/**
+ * −log softmax(logits)[label]: logits `[…, C]`, labels `[…]` int32; a row whose label is negative does not count.
+ * `smoothing` spreads that share of each label over all.
+ */
+export const crossEntropy = (
   t: Tracer,
   logits: Value,
   labels: Value,
-  options?: { smoothing?: number },
-) => Value;
+  { smoothing = 0 }: { readonly smoothing?: number } = {},
+): Value => meanRows(t, rowLoss(t, 'crossEntropy', logits, labels, null, { smoothing }));
 
 /**
- * −Σ softmax(targets / T) · log softmax(logits / T) · T², mean over rows (Hinton et al. 2015, section 2); with
- * `divergence` the targets' entropy is taken off, which is KL · T². Rows of targets are data: they get no gradient.
+ * −T² Σ softmax(targets / T) · log softmax(logits / T) (Hinton, Vinyals and Dean 2015, section 2); with `divergence`
+ * less the targets' entropy, which makes it T² times the Kullback-Leibler divergence. Targets get no gradient.
  */
-export type SoftCrossEntropy = (
+export const softCrossEntropy = (
   t: Tracer,
   logits: Value,
   targets: Value,
-  options?: { temperature?: number; divergence?: boolean },
-) => Value;
+  options: { readonly temperature?: number; readonly divergence?: boolean; readonly lengths?: Value } = {},
+): Value => {
+  const { lengths, ...rest } = options;
+  return meanRows(t, rowLoss(t, 'softCrossEntropy', logits, targets, lengths ?? null, rest));
+};
 
-/** Mean of (a − b)² over elements; with `lengths` over rows of `[B, N, C]` that exist. Both may have gradients. */
-export type MeanSquaredError = (t: Tracer, a: Value, b: Value, lengths?: Value) => Value;
+/** Mean of (a − b)²; with `lengths` `[B]` over rows of `[B, N, C]` that exist. */
+export const meanSquaredError = (t: Tracer, a: Value, b: Value, lengths?: Value): Value =>
+  meanRows(t, rowLoss(t, 'squaredError', a, b, lengths ?? null));
 
-/** Mean over rows of 1 − cos(a, b). */
-export type CosineDistance = (t: Tracer, a: Value, b: Value) => Value;
-
-/** In-batch negatives (InfoNCE): cross-entropy of a·bᵀ / temperature `[B, B]` with the diagonal. Rows of length 1. */
-export type Contrastive = (t: Tracer, a: Value, b: Value, options?: { temperature?: number }) => Value;
-
-/** Σ weight · loss. */
-export type WeightedSum = (t: Tracer, losses: readonly (readonly [Value, number])[]) => Value;
+/** Mean of 1 − cos(a, b) over rows; with `lengths` over those of `[B, N, C]` that exist. */
+export const cosineDistance = (t: Tracer, a: Value, b: Value, lengths?: Value): Value =>
+  meanRows(t, rowLoss(t, 'cosineDistance', a, b, lengths ?? null));

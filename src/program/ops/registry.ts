@@ -1,3 +1,4 @@
+import { TRAINING_OPS } from '../gradient/definitions.ts';
 import type { OpDefinition } from '../op.ts';
 import { activationOp } from './activation.ts';
 import { attentionOp } from './attention.ts';
@@ -51,5 +52,6 @@ export const OPS: ReadonlyMap<string, OpDefinition> = new Map(
     softmaxOp,
     spikingAttentionOp,
     storedAttentionOp,
+    ...TRAINING_OPS,
   ].map((op) => [op.kind, op as unknown as OpDefinition]),
 );

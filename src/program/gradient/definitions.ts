@@ -1,0 +1,33 @@
+import type { OpDefinition } from '../op.ts';
+import { activationGradientOp } from './activation.ts';
+import { addOp } from './add.ts';
+import { attentionGradientOp } from './attention.ts';
+import { dropoutOp } from './dropout.ts';
+import { poolGradientOp, scatterRowsOp, selectRowsGradientOp } from './gather.ts';
+import { layerNormGradientOp, layerNormWeightGradientOp } from './layer-norm.ts';
+import { linearInputGradientOp, linearWeightGradientOp } from './linear.ts';
+import { meanRowsGradientOp, meanRowsOp, weightedSumOp } from './loss-sums.ts';
+import { l2NormalizeGradientOp, softmaxGradientOp } from './normalize.ts';
+import { rowLossGradientOps, rowLossOps } from './row-losses.ts';
+
+/** The ops that exist for training. */
+export const TRAINING_OPS = [
+  activationGradientOp,
+  addOp,
+  attentionGradientOp,
+  dropoutOp,
+  l2NormalizeGradientOp,
+  layerNormGradientOp,
+  layerNormWeightGradientOp,
+  linearInputGradientOp,
+  linearWeightGradientOp,
+  meanRowsGradientOp,
+  meanRowsOp,
+  poolGradientOp,
+  ...rowLossGradientOps,
+  ...rowLossOps,
+  scatterRowsOp,
+  selectRowsGradientOp,
+  softmaxGradientOp,
+  weightedSumOp,
+] as unknown as readonly OpDefinition[];

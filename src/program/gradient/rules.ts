@@ -1,0 +1,31 @@
+import { activationRule } from './activation.ts';
+import { addRule } from './add.ts';
+import { attentionRule } from './attention.ts';
+import { dropoutRule } from './dropout.ts';
+import { embeddingRule, poolRule, selectRowsRule } from './gather.ts';
+import { layerNormRule } from './layer-norm.ts';
+import { linearRule } from './linear.ts';
+import { meanRowsRule, weightedSumRule } from './loss-sums.ts';
+import { l2NormalizeRule, softmaxRule } from './normalize.ts';
+import { rowLossRules } from './row-losses.ts';
+import type { GradientRule } from './rule.ts';
+
+/** How each kind of op is differentiated. */
+export const RULES: ReadonlyMap<string, GradientRule> = new Map(
+  [
+    activationRule,
+    addRule,
+    attentionRule,
+    dropoutRule,
+    embeddingRule,
+    l2NormalizeRule,
+    layerNormRule,
+    linearRule,
+    meanRowsRule,
+    poolRule,
+    ...rowLossRules,
+    selectRowsRule,
+    softmaxRule,
+    weightedSumRule,
+  ].map((rule) => [rule.kind, rule as unknown as GradientRule]),
+);
