@@ -21,6 +21,8 @@ export interface Placement {
 export interface MemoryLayout {
   readonly placements: ReadonlyMap<number, Placement>;
   readonly schedule: readonly ScheduledNode[];
+  /** Where the bytes stand that a node asked for beside its values. */
+  readonly workspaces: ReadonlyMap<Node, number>;
   /** The highest byte that any value reaches: exact, before anything is allocated. */
   readonly peakBytes: number;
 }
@@ -29,6 +31,8 @@ export interface MemoryOptions {
   readonly activation: ActivationFormat;
   /** Row-wise nodes over more rows than this run in chunks of it. */
   readonly chunkRows: number;
+  /** Bytes that a node needs while it runs, beside its values. */
+  readonly workspace?: (node: Node, bindings: Bindings) => number;
 }
 
 const ALIGNMENT = 64;
@@ -38,6 +42,16 @@ interface Run {
   readonly from: number;
   readonly to: number;
   readonly rows: number;
+}
+
+/** What takes room from one node to another: a value, or the workspace of a node. */
+interface Item {
+  readonly of: Value | Node;
+  readonly from: number;
+  readonly to: number;
+  readonly shape: readonly number[];
+  readonly local: boolean;
+  readonly bytes: number;
 }
 
 /** Rows that a row-wise node works on: every axis of its first input but the last. */
@@ -53,12 +67,12 @@ export function planMemory(program: Program, bindings: Bindings, options: Memory
   const runs = findRuns(program, bindings, options.chunkRows);
   const runAt = (index: number): Run | undefined => runs.find((r) => index >= r.from && index < r.to);
   const lives = lifetimes(program, runAt);
-  const items = [...lives.values()].map(({ value, from, to, local }) => {
+  const values: Item[] = [...lives.values()].map(({ value, from, to, local }) => {
     const shape = value.shape.map((d) => evaluateDim(d, bindings));
     const elements = shape.reduce((n, d) => n * d, 1);
     const share = local ? options.chunkRows / local.rows : 1;
     return {
-      value,
+      of: value,
       from,
       to,
       shape,
@@ -66,10 +80,17 @@ export function planMemory(program: Program, bindings: Bindings, options: Memory
       bytes: Math.round(elements * share) * byteWidth(value.dtype, options.activation),
     };
   });
+  const workspaces = new Map<Node, number>();
+  const work = program.nodes.flatMap((node, index): Item[] => {
+    const bytes = options.workspace?.(node, bindings) ?? 0;
+    const run = runAt(index);
+    const [from, to] = run ? [run.from, run.to - 1] : [index, index];
+    return bytes ? [{ of: node, from, to, shape: [], local: true, bytes }] : [];
+  });
   const placements = new Map<number, Placement>();
   const placed: { from: number; to: number; offset: number; bytes: number }[] = [];
   let peakBytes = 0;
-  for (const item of items.sort((a, b) => b.bytes - a.bytes || a.value.id - b.value.id)) {
+  for (const item of [...values, ...work].sort((a, b) => b.bytes - a.bytes || a.from - b.from)) {
     const meanwhile = placed
       .filter((p) => p.from <= item.to && item.from <= p.to)
       .sort((a, b) => a.offset - b.offset);
@@ -79,10 +100,17 @@ export function planMemory(program: Program, bindings: Bindings, options: Memory
       offset = Math.max(offset, (other.offset + other.bytes + ALIGNMENT - 1) & -ALIGNMENT);
     }
     placed.push({ ...item, offset });
-    placements.set(item.value.id, { offset, bytes: item.bytes, shape: item.shape, local: item.local });
+    const { of, bytes, shape, local } = item;
+    if ('id' in of) placements.set(of.id, { offset, bytes, shape, local });
+    else workspaces.set(of, offset);
     peakBytes = Math.max(peakBytes, offset + item.bytes);
   }
-  return { placements, schedule: schedule(program, bindings, options.chunkRows, runAt), peakBytes };
+  return {
+    placements,
+    workspaces,
+    schedule: schedule(program, bindings, options.chunkRows, runAt),
+    peakBytes,
+  };
 }
 
 function findRuns(program: Program, bindings: Bindings, chunkRows: number): Run[] {

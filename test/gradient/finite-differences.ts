@@ -58,19 +58,18 @@ export function derivatives(
     );
     const moved = (by: number): Point =>
       new Map([...point].map(([name, x]) => [name, x.map((v, i) => v + by * direction.get(name)![i])]));
-    let [gradient, g2, d2] = [0, 0, 0];
+    let [gradient, squares] = [0, 0];
     for (const [name, d] of direction)
       d.forEach((v, i) => {
         const g = gradients.get(name)?.[i] ?? 0;
         gradient += g * v;
-        g2 += g * g;
-        d2 += v * v;
+        squares += g * g;
       });
     const epsilon = 1e-5;
     return {
       gradient,
       difference: (lossAt(moved(epsilon)) - lossAt(moved(-epsilon))) / (2 * epsilon),
-      scale: Math.sqrt(g2),
+      scale: Math.sqrt(squares),
     };
   });
 }

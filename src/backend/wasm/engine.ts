@@ -8,7 +8,7 @@ import { stagingFor, WeightLoader } from './loader.ts';
 import { keysOf, type Lowerings, loadLowerings } from './lower.ts';
 import type { KernelKey } from './lowering.ts';
 import { buildModule, CONSTANTS_AT, CONSTANTS_BYTES, type KernelModule, STEP_WORDS } from './module.ts';
-import { makePlan, type Plan } from './plan.ts';
+import { CHUNK_ROWS, makePlan, type Plan } from './plan.ts';
 import { CONTROL_BYTES, executeShared, instantiate, quit, type SpawnPool } from './pool.ts';
 import { placeWeights, type WeightMap } from './weights.ts';
 
@@ -20,6 +20,18 @@ export interface EngineOptions {
   readonly spawn?: SpawnPool;
   /** Most bytes of WebAssembly memory. */
   readonly maxMemory?: number;
+  /** What an engine does otherwise than one for inference. */
+  readonly parts?: EngineParts;
+}
+
+/** Where weights stand and how ops run, where that is not as in inference. */
+export interface EngineParts {
+  /** Gives the lowerings of all Programs that the engine will run. */
+  lowerings(program: Program): Promise<Lowerings>;
+  /** Every kernel that it will run. */
+  readonly keys: readonly KernelKey[];
+  place(program: Program, features: Features, base: number): WeightMap;
+  readonly chunkRows: number;
 }
 
 const PAGE = 65536;
@@ -53,13 +65,13 @@ export class WasmEngine {
     this.lowerings = lowerings;
     this.options = options;
     const shared = options.threads > 1;
-    this.map = placeWeights(program, options.features, ONES_AT + 16);
+    this.map = (options.parts?.place ?? placeWeights)(program, options.features, ONES_AT + 16);
     const staging = stagingFor([...specs.values()]);
     const initial = Math.ceil((this.map.end + staging + SLACK) / PAGE);
     const limit = Math.min(MAX_PAGES, Math.floor((options.maxMemory ?? MAX_PAGES * PAGE) / PAGE));
     if (initial > limit) throw outOfMemory(initial * PAGE, limit * PAGE, 'the weights alone');
     this.kernels = buildModule(
-      kernelKeys(program, lowerings),
+      options.parts?.keys ?? kernelKeys(program, lowerings),
       lowerings.values(),
       options.features,
       options.tiles,
@@ -82,7 +94,8 @@ export class WasmEngine {
     specs: ReadonlyMap<string, WeightSpec>,
     options: EngineOptions,
   ): Promise<WasmEngine> {
-    const engine = new WasmEngine(program, await loadLowerings([program]), specs, options);
+    const lowerings = await (options.parts?.lowerings(program) ?? loadLowerings([program]));
+    const engine = new WasmEngine(program, lowerings, specs, options);
     if (options.threads > 1) {
       const members = Array.from({ length: options.threads - 1 }, (_, i) => ({
         memory: engine.memory!,
@@ -132,11 +145,20 @@ export class WasmEngine {
 
   /** The plan of a cut of the Program: nodes of its own, so that weights and kernels are there. Not remembered. */
   planOf(program: Program, bindings: Bindings): Plan {
-    const { features, threads } = this.options;
+    const { features, threads, parts } = this.options;
     const { lowerings, map } = this;
     const { kernels } = this.kernels;
     return makePlan(
-      { program, lowerings, features, threads, kernels, weights: map, arena: map.end },
+      {
+        program,
+        lowerings,
+        features,
+        threads,
+        kernels,
+        weights: map,
+        arena: map.end,
+        chunkRows: parts?.chunkRows ?? CHUNK_ROWS,
+      },
       bindings,
     );
   }

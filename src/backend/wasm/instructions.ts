@@ -63,6 +63,7 @@ export const i32 = {
     rem_u: 0x70,
     and: 0x71,
     or: 0x72,
+    xor: 0x73,
     shl: 0x74,
     shr_s: 0x75,
     shr_u: 0x76,

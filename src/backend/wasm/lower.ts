@@ -73,6 +73,7 @@ export function lower(scheduled: ScheduledNode, context: LowerContext): readonly
     shape: (value) => place(value).shape,
     weight: (parameter) => weights.raw.get(parameter.name)!,
     table,
+    workspace: base + (layout.workspaces.get(node) ?? 0),
     step: (key, fields, units, chunk = Math.max(1, Math.ceil(units / (threads * 4)))) => ({
       key,
       fields,

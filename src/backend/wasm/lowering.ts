@@ -26,6 +26,8 @@ export interface Lowering {
   table(key: string, make: () => Int32Array): number;
   /** A step of `units` equal pieces of work; `chunk` of them at a time go to a thread. */
   step(key: KernelKey, fields: Readonly<Record<string, number>>, units: number, chunk?: number): Step;
+  /** Address of the bytes that `workspaceBytes` asked for: shared by all threads, for this node alone. */
+  readonly workspace: number;
   /** First row of a row-wise op and how many there are. */
   readonly first: number;
   readonly count: number;
@@ -42,6 +44,8 @@ export interface OpLowering<N extends Node = Node> {
   /** Kernels that a node's steps will call, known before any shape is. */
   keys(node: N): readonly KernelKey[];
   steps(node: N, lowering: Lowering): readonly Step[];
+  /** Bytes that all threads share while the node runs. */
+  workspaceBytes?(node: N, shape: (value: Value) => readonly number[], features: Features): number;
   /** Bytes of scratch that one thread needs. */
   scratchBytes?(node: N, shape: (value: Value) => readonly number[], features: Features): number;
 }

@@ -31,6 +31,7 @@ export interface PlanContext {
   readonly weights: WeightMap;
   /** Where the arena begins. */
   readonly arena: number;
+  readonly chunkRows: number;
 }
 
 /** Rows beyond which row-wise ops run in chunks, so that no tensor of n × 4C exists for a long text. */
@@ -39,9 +40,12 @@ const align = (n: number): number => (n + 63) & ~63;
 
 export function makePlan(context: PlanContext, bindings: Bindings): Plan {
   const { program, lowerings, features, arena, kernels, threads, weights } = context;
+  const { chunkRows } = context;
+  const shape = (value: Value) => value.shape.map((d) => evaluateDim(d, bindings));
   const layout = planMemory(program, bindings, {
     activation: { levels: features.dot === 'u7' ? 128 : 256, bytes: features.dot === 'i16' ? 2 : 1 },
-    chunkRows: CHUNK_ROWS,
+    chunkRows,
+    workspace: (node) => lowerings.get(node.kind)!.workspaceBytes?.(node, shape, features) ?? 0,
   });
   const fieldCount = (key: string) => Object.keys(kernels.get(key)!.fields).length;
   // Order of the image: steps, tables, descriptors. A dry pass tells their sizes, and so the addresses.
@@ -58,7 +62,7 @@ export function makePlan(context: PlanContext, bindings: Bindings): Plan {
   const steps = lowerAll(base);
   const image = writeImage();
   const scratch = align(base + layout.peakBytes);
-  const scratchBytes = align(scratchFor(program, lowerings, bindings, features));
+  const scratchBytes = align(scratchFor(program, lowerings, shape, features));
   return {
     bindings,
     layout,
@@ -102,9 +106,13 @@ export function makePlan(context: PlanContext, bindings: Bindings): Plan {
 }
 
 /** The largest scratch that any kernel asks for, a thread. */
-function scratchFor(program: Program, lowerings: Lowerings, bindings: Bindings, features: Features): number {
+function scratchFor(
+  program: Program,
+  lowerings: Lowerings,
+  shape: (value: Value) => readonly number[],
+  features: Features,
+): number {
   const RAGGED_TILE = 16 * 16 * 4;
-  const shape = (value: Value) => value.shape.map((d) => evaluateDim(d, bindings));
   return program.nodes.reduce(
     (most, node) => Math.max(most, lowerings.get(node.kind)!.scratchBytes?.(node, shape, features) ?? 0),
     RAGGED_TILE,

@@ -38,7 +38,7 @@ export function exp2(f: FunctionBuilder, features: Features, x: V128): V128 {
   );
 }
 
-function erf(f: FunctionBuilder, features: Features, x: V128): V128 {
+export function erf(f: FunctionBuilder, features: Features, x: V128): V128 {
   const u = f.local('v128', f32x4.pmin(f32x4.pmax(x, f.constant(-4)), f.constant(4)));
   const square = f.local('v128', f32x4.mul(u, u));
   return f32x4.div(
@@ -48,7 +48,7 @@ function erf(f: FunctionBuilder, features: Features, x: V128): V128 {
 }
 
 /** tanh x = 1 − 2 / (e^2x + 1), saturated beyond ±15. */
-function tanh(f: FunctionBuilder, features: Features, x: V128): V128 {
+export function tanh(f: FunctionBuilder, features: Features, x: V128): V128 {
   const clamped = f32x4.pmin(f32x4.pmax(x, f.constant(-15)), f.constant(15));
   const power = exp2(f, features, f32x4.mul(clamped, f.constant(2 * Math.LOG2E)));
   return f32x4.sub(f.constant(1), f32x4.div(f.constant(2), f32x4.add(power, f.constant(1))));

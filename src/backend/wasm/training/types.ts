@@ -52,8 +52,8 @@ export interface TrainingMachine {
     signal?: AbortSignal,
   ): Promise<Float32Array[]>;
   /** Euclidean norm over all gradients, the same on any number of threads. */
-  gradientNorm(): number;
+  gradientNorm(): Promise<number>;
   /** Changes weights and moments; gives the gradient's norm before clipping. Gradients stay: clear them. */
-  update(options: AdamW): number;
+  update(options: AdamW): Promise<number>;
   dispose(): void;
 }

@@ -1,0 +1,62 @@
+import type { Program } from '../../../program/program.ts';
+import { type Lowerings, loadLowerings } from '../lower.ts';
+import type { OpLowering } from '../lowering.ts';
+import { attentionGradientLowering } from './ops/attention.ts';
+import { poolGradientLowering, scatterRowsLowering, selectRowsGradientLowering } from './ops/gather.ts';
+import {
+  linearInputGradientLowering,
+  linearWeightGradientLowering,
+  unpackedLinearLowering,
+} from './ops/linear.ts';
+import {
+  meanRowsGradientLowering,
+  meanRowsLowering,
+  rowLossLowerings,
+  weightedSumLowering,
+} from './ops/losses.ts';
+import {
+  activationGradientLowering,
+  addLowering,
+  dropoutLowering,
+  l2NormalizeGradientLowering,
+  layerNormGradientLowering,
+  layerNormWeightGradientLowering,
+  softmaxGradientLowering,
+} from './ops/rows.ts';
+import { adamWLowering, gradientNormLowering } from './ops/update.ts';
+
+const TRAINING: Lowerings = new Map(
+  [
+    activationGradientLowering,
+    adamWLowering,
+    addLowering,
+    attentionGradientLowering,
+    dropoutLowering,
+    gradientNormLowering,
+    l2NormalizeGradientLowering,
+    layerNormGradientLowering,
+    layerNormWeightGradientLowering,
+    linearInputGradientLowering,
+    linearWeightGradientLowering,
+    meanRowsGradientLowering,
+    meanRowsLowering,
+    poolGradientLowering,
+    ...rowLossLowerings,
+    scatterRowsLowering,
+    selectRowsGradientLowering,
+    softmaxGradientLowering,
+    unpackedLinearLowering,
+    weightedSumLowering,
+  ].map((lowering) => [lowering.kind, lowering as unknown as OpLowering]),
+);
+
+/** How ops run where weights are trained; what is not otherwise runs as in inference. */
+export async function trainingLowerings(programs: readonly Program[]): Promise<Lowerings> {
+  const nodes = programs.flatMap((p) => p.nodes);
+  const forward = nodes.filter(({ kind }) => !TRAINING.has(kind));
+  const loaded = await loadLowerings([{ inputs: [], outputs: [], stages: [], nodes: forward }]);
+  return new Map([
+    ...loaded,
+    ...nodes.flatMap(({ kind }) => (TRAINING.has(kind) ? [[kind, TRAINING.get(kind)!] as const] : [])),
+  ]);
+}

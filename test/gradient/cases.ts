@@ -1,0 +1,57 @@
+import { meanSquaredError, weightedSum } from '../../src/program/gradient/losses.ts';
+import { RULES } from '../../src/program/gradient/rules.ts';
+import type { Program } from '../../src/program/program.ts';
+import { traceOn } from '../../src/program/trace.ts';
+import { evaluateDim } from '../../src/tensor/dim.ts';
+import type { Random } from '../../src/tensor/random.ts';
+import { type BuiltCase, buildCase, CASES, type ConformanceCase } from '../conformance/cases.ts';
+
+export interface GradientCase {
+  readonly op: string;
+  readonly name: string;
+  readonly built: BuiltCase;
+}
+
+/** Most float values of a case: finite differences run its reference many times. */
+const MOST = 60_000;
+/**
+ * Cases at points where there is no derivative or where differences of float64 cannot show it, and one whose residual
+ * has something in columns that only pad.
+ */
+const NO_DERIVATIVE =
+  /large|denormal|zero|constant|negative alone|relu: every|magnitudes|both ends|heads with a residual/;
+
+const size = ({ inputs, weights }: BuiltCase): number =>
+  Object.values(inputs).reduce((n, x) => n + x.length, 0) +
+  [...weights.values()].reduce((n, w) => n + w.bytes.length / 4, 0);
+
+const isFloat = ({ codec }: { readonly codec: string }): boolean => /float/.test(codec);
+
+/** The conformance cases of every op that has a gradient, where it has one. */
+export const gradientCases = (): GradientCase[] =>
+  CASES.filter((c: ConformanceCase) => c.finite && !c.codes && RULES.has(c.op) && !NO_DERIVATIVE.test(c.name))
+    .map((c) => ({ op: c.op, name: c.name, built: buildCase(c) }))
+    .filter(({ built }) => size(built) <= MOST && [...built.weights.values()].every(isFloat));
+
+/** The case with a loss on top: the distance of every float output from a random target. */
+export function withLoss({ program, inputs, bindings, weights }: BuiltCase, random: Random) {
+  const targets: Record<string, Float32Array> = {};
+  const whole: Program = traceOn(program, weights, (t) => {
+    const losses = program.outputs
+      .filter(({ dtype }) => dtype === 'float32')
+      .map((y, i) => {
+        const shape = y.shape.map((d) => evaluateDim(d, bindings));
+        targets[`target${i}`] = random.gaussians(shape.reduce((a, b) => a * b, 1));
+        return meanSquaredError(t, y, t.input(`target${i}`, 'float32', y.shape));
+      });
+    t.output(
+      weightedSum(
+        t,
+        losses,
+        losses.map(() => 1),
+      ),
+    );
+  });
+  const floats = Object.keys(inputs).filter((name) => inputs[name] instanceof Float32Array);
+  return { whole, inputs: { ...inputs, ...targets }, floats };
+}
