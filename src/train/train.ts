@@ -177,7 +177,7 @@ async function takeStep(
       { step, loss },
     );
   const rate = learningRate(update.schedule, step);
-  const norm = machine.update({
+  const norm = await machine.update({
     groups: update.groups.map((g) => ({ learningRate: rate * g.rate, weightDecay: g.weightDecay })),
     beta1: update.beta1,
     beta2: update.beta2,
