@@ -1,0 +1,241 @@
+import { WasmEngine } from '../../backend/wasm/engine.ts';
+import type { Plan } from '../../backend/wasm/plan.ts';
+import type { Model } from '../../model/config.ts';
+import { traceEncoder } from '../../model/encoder.ts';
+import type { Program, Value } from '../../program/program.ts';
+import { type Batch, groupByLength } from '../../runtime/batches.ts';
+import { configure } from '../../runtime/configure.ts';
+import { nodePlatform } from '../../runtime/node/platform.ts';
+import { decode, encode, type WeightSpec } from '../../tensor/codec.ts';
+import { evaluateDim } from '../../tensor/dim.ts';
+import { AttenuateError } from '../../tensor/error.ts';
+import { crossing, tailOf } from './tail.ts';
+
+/** The tokens of one text. */
+export interface Sequence {
+  readonly ids: readonly number[];
+  readonly types: readonly number[];
+}
+
+export interface ReplayOptions {
+  /** What stages read of those before them is kept up to this size. Default 256 MiB. */
+  readonly cacheBytes?: number;
+  readonly signal?: AbortSignal;
+}
+
+type Data = Float32Array | Int32Array;
+
+/** Texts of one length, with the Program's inputs and what kept stages read of those before them. */
+interface Run extends Batch {
+  readonly bindings: { readonly B: number; readonly N: number; readonly P: number };
+  readonly data: Map<Value, Data>;
+  readonly plans: Map<Program, Plan>;
+}
+
+/**
+ * A model in memory as floats, some of whose weights can be others for one run: what becomes of the output when they
+ * are stored in fewer bits. A run starts at the first stage that reads a changed weight, from what the unchanged model
+ * gave it.
+ */
+export class Replay {
+  readonly model: Model;
+  readonly program: Program;
+  /** Output rows of the unchanged model, in the order of the texts. */
+  baseline: readonly Float32Array[] = [];
+  private readonly engine: WasmEngine;
+  private readonly specs: ReadonlyMap<string, WeightSpec>;
+  private readonly signal: AbortSignal | undefined;
+  private readonly runs: readonly Run[];
+  /** Programs from each stage that a run may start at: the first, and those whose inputs are kept. */
+  private readonly tails: ReadonlyMap<number, Program>;
+
+  private constructor(
+    model: Model,
+    program: Program,
+    engine: WasmEngine,
+    specs: ReadonlyMap<string, WeightSpec>,
+    sequences: readonly Sequence[],
+    { cacheBytes = 256 * 2 ** 20, signal }: ReplayOptions,
+  ) {
+    this.model = model;
+    this.program = program;
+    this.engine = engine;
+    this.specs = specs;
+    this.signal = signal;
+    this.runs = groupByLength(sequences.map(({ ids }) => ids.length)).map((batch) =>
+      runOf(program, batch, sequences),
+    );
+    this.tails = new Map(
+      startsOf(program, this.runs, cacheBytes).map((stage) => [
+        stage,
+        tailOf(program, stage, program.outputs),
+      ]),
+    );
+  }
+
+  /** Loads a model as floats, whatever its weights are stored as, and runs the texts through it once. */
+  static async open(
+    model: Model,
+    sequences: readonly Sequence[],
+    options: ReplayOptions = {},
+  ): Promise<Replay> {
+    const specs = new Map(
+      [...model.weights.specs].map(([name, { shape }]) => [name, { codec: 'float32', shape } as const]),
+    );
+    const program = await traceEncoder(model.config, specs);
+    const { features, tiles } = await configure(model.config, { threads: 1 }, nodePlatform);
+    const engine = await WasmEngine.create(program, specs, { features, tiles, threads: 1 });
+    try {
+      const replay = new Replay(model, program, engine, specs, sequences, options);
+      for (const name of specs.keys()) {
+        options.signal?.throwIfAborted();
+        await replay.restore(name);
+      }
+      await replay.record();
+      return replay;
+    } catch (error) {
+      engine.dispose();
+      throw error;
+    }
+  }
+
+  /** Output rows with other values in some weights; those have their own again afterwards. */
+  async run(changed: ReadonlyMap<string, Float32Array>): Promise<readonly Float32Array[]> {
+    const names = [...changed.keys()];
+    const stage = Math.min(this.program.stages.length - 1, ...names.map((name) => this.stageOf(name)));
+    for (const [name, values] of changed) this.put(name, values);
+    try {
+      const { tail, rows } = { tail: this.tailAt(stage), rows: [] as Float32Array[] };
+      for (const run of this.runs) {
+        const [output] = await this.execute(run, tail, this.program.outputs);
+        handOut(run, output as Float32Array, rows);
+      }
+      return rows;
+    } finally {
+      for (const name of names) await this.restore(name);
+    }
+  }
+
+  /**
+   * Rows of a value of the unchanged model, row-major and at most about `count` of them: as many of each length of
+   * text as of any other.
+   */
+  async rowsOf(value: Value, count: number): Promise<Float32Array> {
+    const at = this.program.nodes.findIndex((node) => node.outputs.includes(value));
+    const stage = this.program.stages.findIndex(({ from, to }) => at >= from && at < to);
+    const start = Math.max(...[...this.tails.keys()].filter((s) => s <= stage));
+    const tail = tailOf(this.program, start, [value]);
+    const share = Math.ceil(count / this.runs.length);
+    const pieces: Float32Array[] = [];
+    for (const run of this.runs) {
+      const [data] = await this.execute(run, tail, [value]);
+      pieces.push((data as Float32Array).subarray(0, share * evaluateDim(value.shape.at(-1)!, run.bindings)));
+      run.plans.delete(tail);
+    }
+    const all = new Float32Array(pieces.reduce((sum, { length }) => sum + length, 0));
+    let offset = 0;
+    for (const piece of pieces) {
+      all.set(piece, offset);
+      offset += piece.length;
+    }
+    return all;
+  }
+
+  /** The stage in which a weight is first read. @throws `WEIGHT_MISSING` */
+  stageOf(name: string): number {
+    const at = this.program.nodes.findIndex((node) => node.parameters.some((p) => p.name === name));
+    if (at < 0)
+      throw new AttenuateError(
+        'WEIGHT_MISSING',
+        `[replay] weight that the model does not read: expected one that it does, got ${name}. Check the name.`,
+        { name },
+      );
+    return this.program.stages.findIndex(({ from, to }) => at >= from && at < to);
+  }
+
+  dispose(): void {
+    this.engine.dispose();
+  }
+
+  /** Puts values where the kernels read a weight. */
+  private put(name: string, values: Float32Array): void {
+    const { shape } = this.specs.get(name)!;
+    this.engine.loader(this.specs).accept(name, 0, encode('float32', shape, values).bytes);
+  }
+
+  private async restore(name: string): Promise<void> {
+    this.put(name, decode(await this.model.weights.read(name)));
+  }
+
+  private tailAt(stage: number): Program {
+    return this.tails.get(Math.max(...[...this.tails.keys()].filter((s) => s <= stage)))!;
+  }
+
+  /** Runs the model as it is, and keeps its output and what the tails start from. */
+  private async record(): Promise<void> {
+    const kept = [...new Set([...this.tails.keys()].flatMap((stage) => crossing(this.program, stage)))];
+    const whole: Program = { ...this.program, outputs: [...this.program.outputs, ...kept] };
+    const rows: Float32Array[] = [];
+    for (const run of this.runs) {
+      const [output, ...values] = await this.execute(run, whole, whole.outputs);
+      kept.forEach((value, i) => void run.data.set(value, values[i]));
+      handOut(run, output as Float32Array, rows);
+      run.plans.delete(whole);
+    }
+    this.baseline = rows;
+  }
+
+  /** Copies of the outputs of one run of a Program. */
+  private async execute(run: Run, program: Program, outputs: readonly Value[]): Promise<Data[]> {
+    this.signal?.throwIfAborted();
+    const plan = run.plans.get(program) ?? this.engine.planOf(program, run.bindings);
+    run.plans.set(program, plan);
+    this.engine.prepare(plan);
+    for (const value of program.inputs) (this.engine.view(plan, value) as Data).set(run.data.get(value)!);
+    await this.engine.compute(plan, this.signal);
+    return outputs.map((value) => this.engine.view(plan, value).slice() as Data);
+  }
+}
+
+/** Stages whose inputs are kept, the first included, which reads nothing of another; the last ones first, while there is room. */
+function startsOf(program: Program, runs: readonly Run[], cacheBytes: number): number[] {
+  const starts = [0];
+  let room = cacheBytes;
+  for (let stage = program.stages.length - 1; stage > 0; stage--) {
+    const values = crossing(program, stage);
+    const bytes = runs.reduce(
+      (sum, { bindings }) =>
+        sum +
+        values.reduce((n, { shape }) => n + 4 * shape.reduce((m, d) => m * evaluateDim(d, bindings), 1), 0),
+      0,
+    );
+    if (bytes > room || values.some(({ dtype }) => dtype !== 'float32')) continue;
+    room -= bytes;
+    starts.push(stage);
+  }
+  return starts;
+}
+
+function runOf(program: Program, batch: Batch, sequences: readonly Sequence[]): Run {
+  const [B, N] = [batch.members.length, batch.length];
+  const given: Record<string, (place: number) => readonly number[]> = {
+    ids: (place) => sequences[place].ids,
+    types: (place) => sequences[place].types,
+    lengths: () => [N],
+    // A masked-token head is asked for the word in the middle.
+    rows: () => [N >> 1],
+  };
+  const data = program.inputs.map((value): [Value, Int32Array] => [
+    value,
+    Int32Array.from(batch.members.flatMap(given[value.name])),
+  ]);
+  return { ...batch, bindings: { B, N, P: 1 }, data: new Map(data), plans: new Map() };
+}
+
+/** Puts each text's part of a batch's output in its place. */
+function handOut({ members }: Batch, output: Float32Array, rows: Float32Array[]): void {
+  const width = output.length / members.length;
+  members.forEach((place, b) => {
+    rows[place] = output.slice(b * width, (b + 1) * width);
+  });
+}
