@@ -6,16 +6,11 @@ import type { Program, Value } from '../../program/program.ts';
 import { type Batch, groupByLength } from '../../runtime/batches.ts';
 import { configure } from '../../runtime/configure.ts';
 import { nodePlatform } from '../../runtime/node/platform.ts';
-import { decode, encode, type WeightSpec } from '../../tensor/codec.ts';
+import { decode, encode, type Weight, type WeightSpec } from '../../tensor/codec.ts';
 import { evaluateDim } from '../../tensor/dim.ts';
 import { AttenuateError } from '../../tensor/error.ts';
+import type { Sequence } from '../sequences.ts';
 import { crossing, tailOf } from './tail.ts';
-
-/** The tokens of one text. */
-export interface Sequence {
-  readonly ids: readonly number[];
-  readonly types: readonly number[];
-}
 
 export interface ReplayOptions {
   /** What stages read of those before them is kept up to this size. Default 256 MiB. */
@@ -80,7 +75,10 @@ export class Replay {
     options: ReplayOptions = {},
   ): Promise<Replay> {
     const specs = new Map(
-      [...model.weights.specs].map(([name, { shape }]) => [name, { codec: 'float32', shape } as const]),
+      [...model.weights.specs].map(([name, { codec, shape }]): [string, WeightSpec] => [
+        name,
+        { codec: codec === 'int32' ? codec : 'float32', shape },
+      ]),
     );
     const program = await traceEncoder(model.config, specs);
     const { features, tiles } = await configure(model.config, { threads: 1 }, nodePlatform);
@@ -103,9 +101,13 @@ export class Replay {
   async run(changed: ReadonlyMap<string, Float32Array>): Promise<readonly Float32Array[]> {
     const names = [...changed.keys()];
     const stage = Math.min(this.program.stages.length - 1, ...names.map((name) => this.stageOf(name)));
-    for (const [name, values] of changed) this.put(name, values);
+    for (const [name, values] of changed) {
+      const { shape } = this.specs.get(name)!;
+      this.put(name, encode('float32', shape, values));
+    }
     try {
-      const { tail, rows } = { tail: this.tailAt(stage), rows: [] as Float32Array[] };
+      const tail = this.tailAt(stage);
+      const rows: Float32Array[] = [];
       for (const run of this.runs) {
         const [output] = await this.execute(run, tail, this.program.outputs);
         handOut(run, output as Float32Array, rows);
@@ -114,31 +116,6 @@ export class Replay {
     } finally {
       for (const name of names) await this.restore(name);
     }
-  }
-
-  /**
-   * Rows of a value of the unchanged model, row-major and at most about `count` of them: as many of each length of
-   * text as of any other.
-   */
-  async rowsOf(value: Value, count: number): Promise<Float32Array> {
-    const at = this.program.nodes.findIndex((node) => node.outputs.includes(value));
-    const stage = this.program.stages.findIndex(({ from, to }) => at >= from && at < to);
-    const start = Math.max(...[...this.tails.keys()].filter((s) => s <= stage));
-    const tail = tailOf(this.program, start, [value]);
-    const share = Math.ceil(count / this.runs.length);
-    const pieces: Float32Array[] = [];
-    for (const run of this.runs) {
-      const [data] = await this.execute(run, tail, [value]);
-      pieces.push((data as Float32Array).subarray(0, share * evaluateDim(value.shape.at(-1)!, run.bindings)));
-      run.plans.delete(tail);
-    }
-    const all = new Float32Array(pieces.reduce((sum, { length }) => sum + length, 0));
-    let offset = 0;
-    for (const piece of pieces) {
-      all.set(piece, offset);
-      offset += piece.length;
-    }
-    return all;
   }
 
   /** The stage in which a weight is first read. @throws `WEIGHT_MISSING` */
@@ -157,14 +134,15 @@ export class Replay {
     this.engine.dispose();
   }
 
-  /** Puts values where the kernels read a weight. */
-  private put(name: string, values: Float32Array): void {
-    const { shape } = this.specs.get(name)!;
-    this.engine.loader(this.specs).accept(name, 0, encode('float32', shape, values).bytes);
+  /** Puts a weight where the kernels read it. */
+  private put(name: string, { bytes }: Weight): void {
+    this.engine.loader(this.specs).accept(name, 0, bytes);
   }
 
   private async restore(name: string): Promise<void> {
-    this.put(name, decode(await this.model.weights.read(name)));
+    const weight = await this.model.weights.read(name);
+    const { codec, shape } = this.specs.get(name)!;
+    this.put(name, codec === 'int32' ? weight : encode('float32', shape, decode(weight)));
   }
 
   private tailAt(stage: number): Program {
