@@ -1,5 +1,5 @@
 import type { AttentionSpec, EncoderConfig, HeadSpec, LayerSpec, TokenizerSpec } from '../model/config.ts';
-import { CODECS, type Codec, type WeightSpec } from '../tensor/codec.ts';
+import { CODECS, type Codec, optionsFit, specOf, type WeightSpec } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 
 const invalid = (code: string, path: string, expected: string, got: unknown) =>
@@ -161,7 +161,7 @@ export function validateTokenizer(value: unknown): TokenizerSpec | null {
   };
 }
 
-/** Codec and shape per weight from parsed JSON. @throws `ARTIFACT_WEIGHTS` */
+/** The specification of each weight from parsed JSON. @throws `ARTIFACT_WEIGHTS` */
 export function validateSpecs(value: unknown): Map<string, WeightSpec> {
   new Members(value, 'weights', 'ARTIFACT_WEIGHTS');
   const specs = new Map<string, WeightSpec>();
@@ -175,7 +175,18 @@ export function validateSpecs(value: unknown): Map<string, WeightSpec> {
       if (typeof d !== 'number' || !Number.isInteger(d) || d < 1 || (product *= d) > MOST_ELEMENTS)
         throw m.fail('shape', 'sizes from 1, with at most 2^31 - 4 elements');
     }
-    specs.set(name, { codec, shape: shape as number[] });
+    const optional = <T>(key: string, read: () => T) => (m.get(key) === undefined ? undefined : read());
+    const spec = {
+      codec,
+      shape: shape as number[],
+      groupSize: optional('groupSize', () => m.integer('groupSize', 32, 128)),
+      scheme: optional('scheme', () => m.choice('scheme', ['symmetric', 'affine'])),
+      scaleType: optional('scaleType', () => m.choice('scaleType', ['float32', 'float16'])),
+      perTensor: optional('perTensor', () => m.boolean('perTensor')),
+    };
+    if (!optionsFit(spec))
+      throw m.fail('codec', 'a codec that has these options, and groups that fit its columns');
+    specs.set(name, specOf(spec));
   }
   if (specs.size === 0) throw invalid('ARTIFACT_WEIGHTS', 'weights', 'at least one weight', value);
   return specs;

@@ -12,6 +12,7 @@ import { AttenuateError } from '../tensor/error.ts';
 import { validateConfig, validateSpecs, validateTokenizer } from './artifact-config.ts';
 import { canonicalJson } from './json.ts';
 import { encodeSafetensorsHeader, type TensorDeclaration } from './safetensors.ts';
+import { sectionCheck } from './section-check.ts';
 import { BlockHash } from './sha256.ts';
 
 export const FORMAT = 'attenuate';
@@ -31,7 +32,7 @@ export interface ArtifactLayout {
   readonly byteLength: number;
   /** @param hash of the data part, or `NO_HASH`: every header of a layout has the same length */
   header(hash: string): Uint8Array;
-  /** The data part, piece by piece. @throws `WEIGHT_SHAPE`, `ARTIFACT_SCALE`, and the signal's reason */
+  /** The data part, piece by piece. @throws `WEIGHT_SHAPE`, the codes of `sectionCheck`, and the signal's reason */
   data(signal?: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
@@ -80,7 +81,7 @@ export function layoutArtifact(model: Model): ArtifactLayout {
         checkWeight(name, spec, weight);
         for (const section of sections(spec)) {
           const bytes = weight.bytes.subarray(section.offset, section.offset + section.byteLength);
-          if (section.name === 'scales') new ScaleCheck(name).update(bytes);
+          sectionCheck(name, spec, section)?.(bytes);
           yield bytes;
         }
       }
@@ -95,32 +96,6 @@ function checkWeight(name: string, spec: WeightSpec, weight: Weight): void {
       `[artifact] weight ${name} unlike its specification: expected ${formatSpec(spec)} in ${byteSize(spec)} bytes, got ${formatSpec(weight)} in ${weight.bytes.length}. Report the step that made it.`,
       { name },
     );
-}
-
-/** Checks little-endian float32 scales that come in pieces: finite and not negative. */
-export class ScaleCheck {
-  private readonly weight: string;
-  private at = 0;
-  private before = 0;
-
-  constructor(weight: string) {
-    this.weight = weight;
-  }
-
-  /** @throws `ARTIFACT_SCALE` */
-  update(bytes: Uint8Array): void {
-    for (const byte of bytes) {
-      // The last byte holds the sign and the exponent but for its lowest bit, which tops the byte before.
-      if (this.at % 4 === 3 && (byte & 0x80 || (byte === 0x7f && this.before & 0x80)))
-        throw new AttenuateError(
-          'ARTIFACT_SCALE',
-          `[artifact] bad scale of ${this.weight}: expected a finite number that is not negative, got another in row ${(this.at - 3) / 4}. Build or download the artifact again.`,
-          { weight: this.weight, row: (this.at - 3) / 4 },
-        );
-      this.before = byte;
-      this.at++;
-    }
-  }
 }
 
 /** The artifact of a model, in memory. @throws as `layoutArtifact` and its `data` */

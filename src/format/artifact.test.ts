@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { EncoderConfig, Model } from '../model/config.ts';
-import { encode, type Weight } from '../tensor/codec.ts';
+import { encode, sections, specOf, type Weight, type WeightSpec } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { openArtifact } from './artifact.ts';
 import { encodeArtifact } from './artifact-layout.ts';
@@ -47,6 +47,12 @@ const weights = new Map<string, Weight>([
   ['__proto__', encode('float32', [3], floats(3))],
   ['half', encode('float16', [1, 3], floats(3))],
   ['brain', { codec: 'bfloat16', shape: [2], bytes: Uint8Array.of(128, 63, 0, 64) }],
+  ['rows', encode('int4', [2, 3], floats(6))],
+  ['groups', encode({ codec: 'int4', shape: [2, 64], groupSize: 32, scheme: 'affine' }, floats(128))],
+  ['pairs', encode({ codec: 'int2', shape: [3, 32], scaleType: 'float32' }, floats(96))],
+  ['signs', encode('binary', [2, 11], floats(22))],
+  ['three', encode({ codec: 'ternary', shape: [2, 2, 32], groupSize: 32 }, floats(128))],
+  ['one scale', encode({ codec: 'int8', shape: [2, 5], perTensor: true, scaleType: 'float16' }, floats(10))],
   ['big', encode('float32', [300_000], floats(300_000))],
 ]);
 const model = (changes: Partial<Model> = {}): Model => ({
@@ -64,6 +70,7 @@ const model = (changes: Partial<Model> = {}): Model => ({
   provenance: { name: 'made up' },
   ...changes,
 });
+const sectionBytes = (spec: WeightSpec) => sections(spec).reduce((n, { byteLength }) => n + byteLength, 0);
 const small = () => model({ weights: memoryStore(new Map([...weights].filter(([name]) => name !== 'big'))) });
 const open = (bytes: Uint8Array) => openArtifact(bytesSource(bytes));
 
@@ -106,7 +113,7 @@ describe('an artifact', () => {
     const streamed = await gather(artifact);
     for (const [name, weight] of weights) {
       const { bytes, ...spec } = await artifact.weights.read(name);
-      expect(spec).toEqual({ codec: weight.codec, shape: weight.shape });
+      expect(spec).toEqual(specOf(weight));
       expect(Buffer.compare(bytes, weight.bytes)).toBe(0);
       expect(Buffer.compare(streamed.get(name)!, weight.bytes)).toBe(0);
     }
@@ -146,12 +153,12 @@ describe('an artifact', () => {
   it('proves its data: every flipped bit is found', async () => {
     const bytes = await encodeArtifact(small());
     const start =
-      bytes.length - [...weights].reduce((n, [name, w]) => n + (name === 'big' ? 0 : w.bytes.length), -1);
+      bytes.length - [...weights].reduce((n, [name, w]) => n + (name === 'big' ? 0 : sectionBytes(w)), 0);
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: start, max: bytes.length - 1 }), fc.nat(7), async (at, bit) => {
         const damaged = bytes.slice();
         damaged[at] ^= 1 << bit;
-        const code = { code: expect.stringMatching(/^ARTIFACT_(HASH|SCALE)$/) };
+        const code = { code: expect.stringMatching(/^ARTIFACT_(HASH|SCALE|ZERO|CODE)$/) };
         await expect(open(damaged).then((a) => gather(a))).rejects.toMatchObject(code);
         await expect(open(damaged).then((a) => a.weights.read('half'))).rejects.toMatchObject(code);
       }),
@@ -159,13 +166,25 @@ describe('an artifact', () => {
     );
   });
 
-  it.each([Number.NaN, Number.POSITIVE_INFINITY, -1])('refuses the scale %f', async (scale) => {
-    const { bytes } = encode('int8', [5, 3], floats(15));
-    new DataView(bytes.buffer).setFloat32(16 + 8, scale, true);
-    const bad = model({
-      weights: memoryStore(new Map([['z', { codec: 'int8', shape: [5, 3], bytes } as const]])),
-    });
-    await expect(encodeArtifact(bad)).rejects.toMatchObject({ code: 'ARTIFACT_SCALE', fields: { row: 2 } });
+  const damaged = (name: string, section: number, at: number, ...bytes: number[]) => {
+    const weight = weights.get(name)!;
+    const copy = weight.bytes.slice();
+    copy.set(bytes, sections(weight)[section].offset + at);
+    return model({ weights: memoryStore(new Map([[name, { ...weight, bytes: copy }]])) });
+  };
+  it.each<[string, Model, number]>([
+    ['ARTIFACT_SCALE', damaged('z', 1, 8, 0, 0, 0xc0, 0x7f), 2],
+    ['ARTIFACT_SCALE', damaged('z', 1, 8, 0, 0, 0x80, 0x7f), 2],
+    ['ARTIFACT_SCALE', damaged('z', 1, 16, 0, 0, 0x80, 0xbf), 4],
+    ['ARTIFACT_SCALE', damaged('groups', 1, 4, 0x00, 0x7c), 1],
+    ['ARTIFACT_SCALE', damaged('groups', 1, 2, 0x01, 0x7e), 0],
+    ['ARTIFACT_SCALE', damaged('groups', 1, 2, 0x00, 0x80), 0],
+    ['ARTIFACT_ZERO', damaged('groups', 2, 3, 16), 1],
+    ['ARTIFACT_CODE', damaged('three', 0, 9, 0b00_11_00_01), 1],
+    ['ARTIFACT_CODE', damaged('rows', 0, 3, 0x10), 1],
+    ['ARTIFACT_CODE', damaged('signs', 0, 1, 0b1000), 0],
+  ])('refuses, as %s, bytes that no encoder writes (%#)', async (code, bad, row) => {
+    await expect(encodeArtifact(bad)).rejects.toMatchObject({ code, fields: { row } });
   });
 
   it('stops at an abort', async () => {
@@ -209,7 +228,7 @@ describe('an artifact', () => {
     [
       'ARTIFACT_WEIGHTS',
       'weights',
-      (w: Record<string, object>) => ({ ...w, z: { codec: 'int2', shape: [5, 3] } }),
+      (w: Record<string, object>) => ({ ...w, z: { codec: 'int3', shape: [5, 3] } }),
     ],
     [
       'ARTIFACT_WEIGHTS',
@@ -221,6 +240,26 @@ describe('an artifact', () => {
       'weights',
       (w: Record<string, object>) => ({ ...w, z: { codec: 'int8', shape: [1e9, 1e9] } }),
     ],
+    ...[
+      { groupSize: 64 },
+      { groupSize: 33 },
+      { groupSize: 0 },
+      { groupSize: '32' },
+      { groupSize: undefined },
+      { scheme: 'other' },
+      { scheme: undefined },
+      { scaleType: 'bfloat16' },
+      { scaleType: 'float32' },
+      { perTensor: true },
+      { perTensor: 1 },
+      { codec: 'int8' },
+      { codec: 'int2' },
+      { codec: 'ternary' },
+    ].map((change): [string, string, (value: never) => unknown] => [
+      'ARTIFACT_WEIGHTS',
+      'weights',
+      (w: Record<string, object>) => ({ ...w, groups: { ...w.groups, ...change } }),
+    ]),
     ['ARTIFACT_WEIGHTS', 'weights', ({ half: _half, ...rest }: Record<string, object>) => rest],
   ])('refuses, as %s, an edited %s (%#)', async (code, key, change) => {
     await expect(open(edited(await encodeArtifact(small()), key, change))).rejects.toMatchObject({

@@ -2,11 +2,12 @@ import type { Model, WeightPiece, WeightStore } from '../model/config.ts';
 import { byteSize, type Section, sections, type Weight, type WeightSpec } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { validateConfig, validateSpecs, validateTokenizer } from './artifact-config.ts';
-import { FORMAT, FORMAT_VERSION, ScaleCheck, tensorName } from './artifact-layout.ts';
+import { FORMAT, FORMAT_VERSION, tensorName } from './artifact-layout.ts';
 import type { ByteSource } from './byte-source.ts';
 import { parseJson } from './json.ts';
 import { missingWeight } from './memory-store.ts';
 import { readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from './safetensors.ts';
+import { type SectionCheck, sectionCheck } from './section-check.ts';
 import { BlockHash } from './sha256.ts';
 
 /** A model in one file: safetensors, with everything else that a model is in the header's metadata. */
@@ -32,7 +33,7 @@ interface Part {
  * before the first weight. `weights.close` closes the source, and so does a failure to open.
  * @throws `ARTIFACT_FORMAT` for another kind of file, `ARTIFACT_VERSION` for a newer one, `ARTIFACT_CONFIG`,
  *   `ARTIFACT_TOKENIZER`, `ARTIFACT_WEIGHTS`, the codes of `readSafetensorsHeader` and of the source; while reading
- *   weights also `ARTIFACT_HASH`, `ARTIFACT_SCALE`, `SOURCE_SEQUENTIAL`
+ *   weights also `ARTIFACT_HASH`, the codes of `sectionCheck`, `SOURCE_SEQUENTIAL`
  */
 export async function openArtifact(source: ByteSource): Promise<Artifact> {
   try {
@@ -126,7 +127,7 @@ function storeOf(
   parts: readonly Part[],
   hash: string,
 ): WeightStore {
-  const stream = (signal?: AbortSignal) => streamParts(source, header, parts, hash, signal);
+  const stream = (signal?: AbortSignal) => streamParts(source, header, specs, parts, hash, signal);
   let proof: Promise<void> | null = null;
   const prove = async () => {
     for await (const piece of stream()) void piece;
@@ -156,6 +157,7 @@ function storeOf(
 async function* streamParts(
   source: ByteSource,
   header: SafetensorsHeader,
+  specs: ReadonlyMap<string, WeightSpec>,
   parts: readonly Part[],
   expected: string,
   signal?: AbortSignal,
@@ -163,7 +165,7 @@ async function* streamParts(
   const hash = new BlockHash(header.dataEnd - header.dataStart);
   let at = 0;
   let index = 0;
-  let scales: ScaleCheck | null = null;
+  let check: SectionCheck | null = null;
   for await (const chunk of source.stream(signal)) {
     const end = at + chunk.length;
     if (end > header.dataEnd)
@@ -174,10 +176,8 @@ async function* streamParts(
       const from = Math.max(tensor.offset, at);
       const to = Math.min(tensor.offset + tensor.byteLength, end);
       const bytes = chunk.subarray(from - at, to - at);
-      if (section.name === 'scales') {
-        if (from === tensor.offset) scales = new ScaleCheck(weight);
-        scales!.update(bytes);
-      }
+      if (from === tensor.offset) check = sectionCheck(weight, specs.get(weight)!, section);
+      check?.(bytes);
       if (to > from) yield { name: weight, offset: section.offset + from - tensor.offset, bytes };
       if (to < tensor.offset + tensor.byteLength) break;
     }

@@ -2,12 +2,12 @@ import type { Parameter } from '../../program/program.ts';
 import { isFloat } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 
-/** Whether a product's kernels read weights that are stored like this. */
-export const servesProduct = ({ codec, perTensor, scaleType }: Parameter): boolean =>
+/** Floats, or int8 with a float32 scale for each row. */
+export const isFloatOrRows = ({ codec, perTensor, scaleType }: Parameter): boolean =>
   isFloat(codec) || (codec === 'int8' && !perTensor && scaleType !== 'float16');
 
-/** Whether the embedding's kernels read tables that are stored like this. */
-export const servesTable = servesProduct;
+/** Whether a product's kernels read weights that are stored like this. */
+export const servesProduct = isFloatOrRows;
 
 /** @throws `CODEC_UNSUPPORTED` */
 export function expectServed(parameters: readonly Parameter[], serves: (p: Parameter) => boolean): void {

@@ -1,4 +1,4 @@
-import { columnsOf, elements, rowsOf, type Section, sections, type WeightSpec } from '../../tensor/codec.ts';
+import { columnsOf, rowsOf, type Section, sections, type WeightSpec } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { decodeBfloat16, decodeFloat16 } from '../../tensor/half.ts';
 import type { WeightMap } from './weights.ts';
@@ -55,6 +55,11 @@ export class WeightLoader {
         { name, offset },
       );
     this.seen.set(name, offset + bytes.length);
+    const { raw, widened, matrices, biases } = this.target.map;
+    const base = raw.get(name);
+    if (base !== undefined && !widened.has(name))
+      new Uint8Array(this.target.memory()).set(bytes, base + offset);
+    if (!widened.has(name) && !matrices.has(name) && !biases.has(name)) return;
     const parts = sections(spec);
     for (const section of parts) {
       const from = Math.max(0, section.offset - offset);
@@ -95,13 +100,7 @@ export class WeightLoader {
     bytes: Uint8Array,
     last: boolean,
   ): void {
-    const base = this.target.map.raw.get(name);
     if (spec.codec === 'int8') {
-      if (base !== undefined)
-        new Uint8Array(this.target.memory()).set(
-          bytes,
-          base + (section === 'scales' ? (elements(spec.shape) + 3) & ~3 : 0) + at,
-        );
       if (section === 'values') this.rows(name, spec, bytes, at, last);
       else if (last) this.scales(name, spec, this.join(bytes));
       else this.pending = this.join(bytes).slice();
@@ -112,8 +111,8 @@ export class WeightLoader {
     const whole = joined.length - (joined.length % width);
     const index = (at + bytes.length - joined.length) / width;
     const floats = this.floats(spec, joined.subarray(0, whole));
-    if (base !== undefined)
-      new Float32Array(this.target.memory(), base, elements(spec.shape)).set(floats, index);
+    if (this.target.map.widened.has(name))
+      new Float32Array(this.target.memory(), this.target.map.raw.get(name)!).set(floats, index);
     for (const { linear, part } of this.target.map.biases.get(name) ?? []) {
       const bias = new Float32Array(this.target.memory(), linear.bias, linear.columns);
       for (let i = 0; i < floats.length; i++) bias[linear.columnOf(part, index + i)] = floats[i];

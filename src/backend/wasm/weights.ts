@@ -1,7 +1,7 @@
 import type { LinearNode } from '../../program/ops/linear.ts';
 import { quantizedPitch } from '../../program/ops/quantize-rows.ts';
 import type { Parameter, Program } from '../../program/program.ts';
-import { byteSize, columnsOf, elements, rowsOf } from '../../tensor/codec.ts';
+import { byteSize, columnsOf, elements, isFloat, rowsOf } from '../../tensor/codec.ts';
 import type { Features } from './kernels/kernel.ts';
 
 /** Where the panels of one product lie, and how a weight's rows map to its columns. */
@@ -24,8 +24,10 @@ export interface PackedLinear {
 
 export interface WeightMap {
   readonly linears: ReadonlyMap<string, PackedLinear>;
-  /** Addresses of tables and vectors that are read as they are (float32, or int8 with scales behind). */
+  /** Addresses of tables and vectors that are not packed. */
   readonly raw: ReadonlyMap<string, number>;
+  /** Those of them that stand as floats and not as they are stored: 16-bit ones that no embedding looks up. */
+  readonly widened: ReadonlySet<string>;
   /** For each weight: where it goes as a matrix, as a bias, as it is. */
   readonly matrices: ReadonlyMap<string, readonly { linear: PackedLinear; part: number }[]>;
   readonly biases: ReadonlyMap<string, readonly { linear: PackedLinear; part: number; rows: number }[]>;
@@ -37,13 +39,14 @@ const align = (n: number): number => (n + 63) & ~63;
 export const linearId = (node: LinearNode): string =>
   `${node.parameters.map((p) => p.name).join()}|${node.attributes.heads?.padded ?? 0}`;
 
-/** How a table stands in memory: 16-bit floats are widened as they are loaded. */
+/** How a weight of an op that is no embedding stands in memory: 16-bit floats are widened as they are loaded. */
 export const storedCodec = (p: Parameter): 'float32' | 'int8' => (p.codec === 'int8' ? 'int8' : 'float32');
 
 /** Gives every weight of a Program its place, from `base` on: exact, from names and shapes alone. */
 export function placeWeights(program: Program, features: Features, base: number): WeightMap {
   const linears = new Map<string, PackedLinear>();
   const raw = new Map<string, number>();
+  const widened = new Set<string>();
   const matrices = new Map<string, { linear: PackedLinear; part: number }[]>();
   const biases = new Map<string, { linear: PackedLinear; part: number; rows: number }[]>();
   let end = align(base);
@@ -54,8 +57,12 @@ export function placeWeights(program: Program, features: Features, base: number)
   };
   for (const node of program.nodes) {
     if (node.kind !== 'linear') {
-      for (const p of node.parameters)
-        if (!raw.has(p.name)) raw.set(p.name, take(p.codec === 'int8' ? byteSize(p) : elements(p.shape) * 4));
+      for (const p of node.parameters) {
+        if (raw.has(p.name)) continue;
+        const widen = node.kind !== 'embedding' && isFloat(p.codec) && p.codec !== 'float32';
+        if (widen) widened.add(p.name);
+        raw.set(p.name, take(widen ? elements(p.shape) * 4 : byteSize(p)));
+      }
       continue;
     }
     const linear = node as LinearNode;
@@ -73,7 +80,7 @@ export function placeWeights(program: Program, features: Features, base: number)
         ]);
     });
   }
-  return { linears, raw, matrices, biases, end };
+  return { linears, raw, widened, matrices, biases, end };
 }
 
 function packedLinear(

@@ -99,7 +99,7 @@ export function encodeCodes(
         `[encodeCodes] bad scale: expected a finite number ≥ 0, got ${scale} for group ${group}. Check the method that chose it.`,
         { group, scale },
       );
-    return storedScale(spec, scale);
+    return storedScale(spec, scale || 0);
   });
   return assemble(spec, codes, stored, Uint8Array.from(zeros ?? []));
 }

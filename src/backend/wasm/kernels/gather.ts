@@ -1,88 +1,93 @@
 import type { Pooling } from '../../../program/ops/pool.ts';
 import { f32, f32x4, i32, i32x4, v128 } from '../instructions.ts';
 import { eachVector, kernel, splat, times } from './kernel.ts';
+import { type TableFormat, tableReader } from './table.ts';
 
-/** How an embedding table is stored: floats, or int8 codes with a scale a row. */
-export type TableCodec = 'float32' | 'int8';
+/** How each table is stored; null where there is none. */
+export interface EmbeddingFormat {
+  readonly word: TableFormat;
+  readonly position: TableFormat | null;
+  readonly tokenType: TableFormat | null;
+}
 
 /** `wordScale · word[id] + position[n mod P] + tokenType[type]`; a unit is one token. */
-export const embeddingKernel = (
-  word: TableCodec,
-  position: TableCodec | null,
-  tokenType: TableCodec | null,
-) =>
+export const embeddingKernel = ({ word, position, tokenType }: EmbeddingFormat) =>
   kernel({
-    name: `embedding_${word}_${position}_${tokenType}`,
+    name: 'embedding',
     fields: {
       ids: 'i32',
       types: 'i32',
       y: 'i32',
       word: 'i32',
       wordScales: 'i32',
+      wordZeros: 'i32',
       position: 'i32',
       positionScales: 'i32',
+      positionZeros: 'i32',
       tokenType: 'i32',
       tokenTypeScales: 'i32',
+      tokenTypeZeros: 'i32',
       columns: 'i32',
       N: 'i32',
       positions: 'i32',
       factor: 'f32',
     },
     build(_context, f, at, begin, end) {
-      const token = f.local('i32');
-      const y = f.local('i32');
-      const left = f.local('i32');
-      const table = (
-        codec: TableCodec,
-        base: typeof at.word,
-        scales: typeof at.word,
-        row: ReturnType<typeof i32.load>,
-      ) => {
-        const cursor = f.local('i32');
-        const scale = f.local('v128');
-        return {
-          codec,
-          cursor,
-          scale,
-          start: () => {
-            f.set(left, row);
-            f.set(
-              cursor,
-              i32.add(base, i32.mul(left, i32.mul(at.columns, i32.const(codec === 'int8' ? 1 : 4)))),
-            );
-            if (codec === 'int8') f.set(scale, v128.load32_splat(i32.add(scales, times(left, 4))));
-          },
-        };
-      };
-      const tables = [table(word, at.word, at.wordScales, i32.load(i32.add(at.ids, times(token, 4))))];
+      const [token, y, column, row, left] = f.localArray('i32', 5);
+      const tables = [
+        {
+          row: () => i32.load(i32.add(at.ids, times(token, 4))),
+          ...tableReader(f, word, { values: at.word, scales: at.wordScales, zeros: at.wordZeros }),
+        },
+      ];
       if (position)
-        tables.push(
-          table(position, at.position, at.positionScales, i32.rem_u(i32.rem_u(token, at.N), at.positions)),
-        );
+        tables.push({
+          row: () => i32.rem_u(i32.rem_u(token, at.N), at.positions),
+          ...tableReader(f, position, {
+            values: at.position,
+            scales: at.positionScales,
+            zeros: at.positionZeros,
+          }),
+        });
       if (tokenType)
-        tables.push(
-          table(tokenType, at.tokenType, at.tokenTypeScales, i32.load(i32.add(at.types, times(token, 4)))),
-        );
+        tables.push({
+          row: () => i32.load(i32.add(at.types, times(token, 4))),
+          ...tableReader(f, tokenType, {
+            values: at.tokenType,
+            scales: at.tokenTypeScales,
+            zeros: at.tokenTypeZeros,
+          }),
+        });
+      const sums = f.localArray('v128', 2);
       f.for(token, begin, end, 1, () => {
-        for (const t of tables) t.start();
+        for (const table of tables) {
+          f.set(row, table.row());
+          table.start(row, at.columns);
+        }
         f.set(y, i32.add(at.y, i32.mul(token, times(at.columns, 4))));
-        const floats = tables.filter((t) => t.codec === 'float32').map((t) => t.cursor);
-        const bytes = tables.filter((t) => t.codec === 'int8');
-        eachVector(f, at.columns, [y, ...floats], 1, (lanes) => {
-          const sum = f.local('v128', v128.zero);
-          f.set(sum, v128.zero);
-          tables.forEach((t, i) => {
-            const raw =
-              t.codec === 'float32'
-                ? lanes.load(t.cursor)
-                : f32x4.mul(
-                    f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(v128.load8x8_s(t.cursor))),
-                    t.scale,
-                  );
-            f.set(sum, f32x4.add(sum, i === 0 ? f32x4.mul(raw, splat(at.factor)) : raw));
+        f.for(column, i32.const(0), at.columns, 8, () => {
+          tables.forEach((table, i) => {
+            const values = table.next(column);
+            sums.forEach((sum, s) => {
+              f.set(sum, i === 0 ? f32x4.mul(values[s], splat(at.factor)) : f32x4.add(sum, values[s]));
+            });
           });
-          lanes.store(y, sum);
-          for (const t of bytes) f.increment(t.cursor, 4);
+          f.set(left, i32.sub(at.columns, column));
+          f.if(
+            i32.ge_u(left, i32.const(8)),
+            () => {
+              sums.forEach((sum, s) => {
+                f.emit(v128.store(y, sum, 16 * s));
+              });
+            },
+            () => {
+              for (let i = 0; i < 7; i++)
+                f.if(i32.gt_u(left, i32.const(i)), () =>
+                  f.emit(v128.store32_lane(y, sums[i >> 2], i & 3, 4 * i)),
+                );
+            },
+          );
+          f.increment(y, 32);
         });
       });
     },

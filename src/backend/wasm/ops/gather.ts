@@ -1,12 +1,11 @@
 import type { EmbeddingNode } from '../../../program/ops/embedding.ts';
 import type { Pooling, PoolNode } from '../../../program/ops/pool.ts';
 import type { Parameter } from '../../../program/program.ts';
-import { elements } from '../../../tensor/codec.ts';
-import { expectServed, servesTable } from '../codecs.ts';
-import { embeddingKernel, poolKernel, selectRowsKernel, type TableCodec } from '../kernels/gather.ts';
+import { sections, specOf } from '../../../tensor/codec.ts';
+import { embeddingKernel, poolKernel, selectRowsKernel } from '../kernels/gather.ts';
 import type { Kernel } from '../kernels/kernel.ts';
+import type { TableFormat } from '../kernels/table.ts';
 import { type OpLowering, only } from '../lowering.ts';
-import { storedCodec } from '../weights.ts';
 
 function tables({ parameters, attributes }: EmbeddingNode): {
   word: Parameter;
@@ -20,40 +19,41 @@ function tables({ parameters, attributes }: EmbeddingNode): {
   };
 }
 
+const formatOf = (p: Parameter | null): TableFormat | null => {
+  if (!p) return null;
+  const { shape: _, ...format } = specOf(p);
+  return format;
+};
+
 function embeddingKey(node: EmbeddingNode): string {
   const { word, position, type } = tables(node);
-  return `embedding:${storedCodec(word)}:${position ? storedCodec(position) : ''}:${type ? storedCodec(type) : ''}`;
+  return `embedding:${JSON.stringify({ word: formatOf(word), position: formatOf(position), tokenType: formatOf(type) })}`;
 }
 
 export const embeddingLowering: OpLowering<EmbeddingNode> = {
   kind: 'embedding',
-  kernels: {
-    embedding: (variant) => {
-      const [word, position, type] = variant.split(':').map((codec) => (codec || null) as TableCodec | null);
-      return embeddingKernel(word!, position, type) as Kernel;
-    },
-  },
-  keys(node) {
-    expectServed(node.parameters, servesTable);
-    return [embeddingKey(node)];
-  },
+  kernels: { embedding: (variant) => embeddingKernel(JSON.parse(variant)) as Kernel },
+  keys: (node) => [embeddingKey(node)],
   steps(node, { at, shape, weight, step }) {
     const { word, position, type } = tables(node);
-    const table = (p: Parameter | null) => (p ? weight(p) : 0);
-    const scales = (p: Parameter | null) =>
-      p?.codec === 'int8' ? table(p) + ((elements(p.shape) + 3) & ~3) : 0;
     const [y] = node.outputs;
     const [B, N, C] = shape(y);
+    const addresses = (name: string, p: Parameter | null) => {
+      const [, scales, zeros] = p ? sections(p) : [];
+      const base = p ? weight(p) : 0;
+      return {
+        [name]: base,
+        [`${name}Scales`]: base + (scales?.offset ?? 0),
+        [`${name}Zeros`]: base + (zeros?.offset ?? 0),
+      };
+    };
     const fields = {
       ids: at(node.inputs[0]),
       types: type ? at(node.inputs[1]) : 0,
       y: at(y),
-      word: table(word),
-      wordScales: scales(word),
-      position: table(position),
-      positionScales: scales(position),
-      tokenType: table(type),
-      tokenTypeScales: scales(type),
+      ...addresses('word', word),
+      ...addresses('position', position),
+      ...addresses('tokenType', type),
       columns: C,
       N,
       positions: position?.shape[0] ?? 1,

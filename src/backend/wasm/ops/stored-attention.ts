@@ -1,5 +1,6 @@
 import { shapeError } from '../../../program/op.ts';
 import { LEAST_SUM, type StoredAttentionNode } from '../../../program/ops/stored-attention.ts';
+import { expectServed, isFloatOrRows } from '../codecs.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import {
   STORED_ROWS,
@@ -21,7 +22,10 @@ function variantOf(text: string): StoredVariant {
 export const storedAttentionLowering: OpLowering<StoredAttentionNode> = {
   kind: 'storedAttention',
   kernels: { storedAttention: (variant) => storedAttentionKernel(variantOf(variant)) as Kernel },
-  keys: (node) => [keyOf(node)],
+  keys(node) {
+    expectServed(node.parameters, isFloatOrRows);
+    return [keyOf(node)];
+  },
   scratchBytes: ({ attributes }) => storedScratch(attributes.headSize),
   steps(node, { at, shape, weight, step }) {
     const { heads: H, from } = node.attributes;
