@@ -10,7 +10,7 @@ import { calibrationTexts } from './calibration-texts.ts';
 import { Evaluator, type Finished, type Stage, type WriteArtifact } from './candidate.ts';
 import { type DataOptions, type Dataset, readData } from './data.ts';
 import { type Measure, measureArtifact } from './evaluate.ts';
-import { hashModel } from './hash-model.ts';
+import { hashModel } from '../format/node/hash-model.ts';
 import { INSTRUMENTS } from './measurement.ts';
 import { quantile } from './metrics.ts';
 import {

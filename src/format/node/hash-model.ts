@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Model } from '../model/config.ts';
-import { formatSpec } from '../tensor/codec.ts';
+import type { Model } from '../../model/config.ts';
+import { formatSpec } from '../../tensor/codec.ts';
 
 const known = new WeakMap<Model, Promise<string>>();
 
