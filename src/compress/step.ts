@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import type { Calibration } from '../attention/mechanism.ts';
 import type { Model } from '../model/config.ts';
+import type { TrainingProgress } from '../train/train.ts';
 import type { ObservedInputs, ObserveRequest } from './quantize/statistics.ts';
 
 /** One step of a recipe as JSON: `step` and a variant choose the definition, the rest are its options. */
@@ -26,12 +27,24 @@ export interface StepDefinition<Options extends RecipeStep = RecipeStep> {
   apply(model: Model, options: Options, context: StepContext): Model | Promise<Model>;
 }
 
+/** What a step that trains works with. */
+export interface TrainingContext {
+  /** All of them, in an order that does not change. */
+  texts(): Promise<readonly string[]>;
+  /** Where finished parts and the state of a run are kept; the same folder again lets it go on. */
+  readonly folder: string;
+  readonly threads: number;
+  readonly onProgress?: (progress: TrainingProgress) => void;
+}
+
 /** What a step may use beside the model. */
 export interface StepContext {
   /** Runs the user's text through a model and keeps what its layers saw; absent where there is no text. */
   readonly calibrate?: (model: Model) => Promise<Calibration>;
   /** Statistics of what a model's products read when the user's text runs through it; absent where there is no text. */
   readonly observe?: (model: Model, request: ObserveRequest) => Promise<ObservedInputs>;
+  /** Absent where nothing may be trained. */
+  readonly training?: TrainingContext;
   readonly signal?: AbortSignal;
   /** What a step that takes long is at: a few words, and the part that is done, 0 to 1. */
   readonly onProgress?: (what: string, fraction: number) => void;

@@ -9,12 +9,12 @@ import {
   type ProductInput,
   productInputs,
 } from '../compress/index.ts';
+import { hashModel } from '../format/node/hash-model.ts';
 import type { Model } from '../model/config.ts';
 import { traceEncoder } from '../model/encoder.ts';
 import type { Program } from '../program/program.ts';
 import { openProgram } from '../runtime/open-program.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import { hashModel } from '../format/node/hash-model.ts';
 import { inputsOf, type Sequence, type SequenceOptions, sequencesOf } from './sequences.ts';
 import type { SavedInput, StatisticsCache } from './statistics-cache.ts';
 

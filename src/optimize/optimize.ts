@@ -2,6 +2,7 @@ import { mkdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { machineProfile } from '../device/profile.ts';
 import { openModel, writeArtifact } from '../format/index.ts';
+import { hashModel } from '../format/node/hash-model.ts';
 import type { Model } from '../model/config.ts';
 import { elements } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
@@ -10,7 +11,6 @@ import { calibrationTexts } from './calibration-texts.ts';
 import { Evaluator, type Finished, type Stage, type WriteArtifact } from './candidate.ts';
 import { type DataOptions, type Dataset, readData } from './data.ts';
 import { type Measure, measureArtifact } from './evaluate.ts';
-import { hashModel } from '../format/node/hash-model.ts';
 import { INSTRUMENTS } from './measurement.ts';
 import { quantile } from './metrics.ts';
 import {

@@ -24,7 +24,7 @@ function madeMachine(): TrainingMachine & { readonly w: Float32Array } {
     gradient: () => gradient,
     moments: () => moments,
     clearGradients: () => gradient.fill(0),
-    async step(_bindings: unknown, { goal, lossScale }: Record<string, Float32Array>) {
+    async step(_bindings, { goal, lossScale }) {
       let loss = 0;
       for (let i = 0; i < 4; i++) {
         loss += (w[i] - goal[i]) ** 2 / 2;
@@ -45,7 +45,7 @@ function madeMachine(): TrainingMachine & { readonly w: Float32Array } {
       return Math.hypot(...gradient);
     },
     dispose() {},
-  } as unknown as TrainingMachine & { readonly w: Float32Array };
+  };
 }
 
 const STEPS = 60;

@@ -3,12 +3,13 @@ import type { Model } from '../../model/config.ts';
 import { traceEncoder } from '../../model/encoder.ts';
 import { differentiate } from '../../program/gradient/differentiate.ts';
 import { cosineDistance } from '../../program/gradient/losses.ts';
-import type { Program } from '../../program/program.ts';
+import { DROPOUT_SEED } from '../../program/gradient/training-program.ts';
 import { traceOn } from '../../program/trace.ts';
 import { configure } from '../../runtime/configure.ts';
 import { nodePlatform } from '../../runtime/node/platform.ts';
 import { type BatchOptions, encoderInputs, epochBatches, type TextBatch } from '../data/batches.ts';
 import type { TokenTexts } from '../data/tokens.ts';
+import { forwardPart } from '../forward.ts';
 import type { UpdateOptions } from '../options.ts';
 import { type MicroBatch, type TrainingOptions, type TrainingResult, train } from '../train.ts';
 import { loadWeights, masterSpecs, withWeights } from '../weights.ts';
@@ -25,6 +26,8 @@ export interface EmbeddingDistillation
   readonly batch: BatchOptions;
   readonly evaluateEvery: number;
   readonly update: UpdateOptions;
+  /** Probability of dropping what a residual sum adds, 0 by default. */
+  readonly dropout?: number;
   readonly threads: number;
   /** Weights that change, by name. Default all. */
   readonly trainable?: (name: string) => boolean;
@@ -41,14 +44,14 @@ export async function distillEmbeddings(
 ): Promise<{ model: Model; result: TrainingResult }> {
   const { texts, training, heldOut, batch, update, threads } = options;
   const specs = masterSpecs(student.weights.specs);
-  const forward = await traceEncoder(student.config, specs);
-  const program = differentiate(
-    traceOn(forward, specs, (t) => {
-      const [embedding] = forward.outputs;
-      t.output(cosineDistance(t, embedding, t.input('target', 'float32', embedding.shape)));
-    }),
-    { trainable: options.trainable },
-  );
+  const encoder = await traceEncoder(student.config, specs);
+  const whole = traceOn(encoder, specs, (t) => {
+    const [embedding] = encoder.outputs;
+    t.output(cosineDistance(t, embedding, t.input('target', 'float32', embedding.shape)));
+  });
+  const { trainable, dropout } = options;
+  const program = differentiate(whole, { trainable, dropout });
+  const forward = forwardPart(dropout ? differentiate(whole, { trainable }) : program);
   const platform = nodePlatform;
   const { features, tiles, threads: had } = await configure(student.config, { threads }, platform);
   const names = program.trainable.map(({ name }) => name);
@@ -64,37 +67,31 @@ export async function distillEmbeddings(
     await loadWeights(machine, student, specs.keys());
     const perEpoch = Math.floor(training.length / batch.size);
     let [epoch, order] = [-1, [] as TextBatch[]];
-    const inputsOf = (of: TextBatch, program: Program, target?: Float32Array) => {
-      const all: Record<string, Int32Array | Float32Array> = encoderInputs(texts, of);
-      if (target) all.target = target;
-      const wanted = new Set(program.inputs.map(({ name }) => name));
-      return Object.fromEntries(Object.entries(all).filter(([name]) => wanted.has(name)));
-    };
-    const microBatch = (of: TextBatch): MicroBatch => {
+    const bindingsOf = ({ texts: { length: B }, length: N }: TextBatch) => ({ B, N });
+    const inputsOf = (of: TextBatch): Record<string, Int32Array | Float32Array> => {
+      const { ids, lengths, types } = encoderInputs(texts, of);
       const rows = of.texts.map(options.target);
       const target = new Float32Array(rows.length * rows[0].length);
       rows.forEach((row, i) => {
         target.set(row, i * row.length);
       });
-      return {
-        bindings: { B: of.texts.length, N: of.length },
-        inputs: inputsOf(of, program.program, target),
-        tokens: of.texts.reduce((sum, text) => sum + texts.length(text), 0),
-      };
+      return { ids, lengths, target, ...(student.config.tokenTypes > 0 ? { types } : {}) };
     };
+    const microBatch = (of: TextBatch, step: number): MicroBatch => ({
+      bindings: bindingsOf(of),
+      inputs: { ...inputsOf(of), ...dropoutSeed(step) },
+      tokens: of.texts.reduce((sum, text) => sum + texts.length(text), 0),
+    });
+    const dropoutSeed = (step: number): Record<string, Int32Array> =>
+      options.dropout ? { [DROPOUT_SEED]: Int32Array.of(batch.seed, step) } : {};
     const judged = heldOutBatches(texts, heldOut, batch.size);
     const score = async () => {
-      let [sum, count] = [0, 0];
+      let sum = 0;
       for (const of of judged) {
-        const bindings = { B: of.texts.length, N: of.length };
-        const [rows] = await machine.forward(forward, bindings, inputsOf(of, forward));
-        const width = rows.length / of.texts.length;
-        of.texts.forEach((text, i) => {
-          sum += 1 - cosine(rows.subarray(i * width, (i + 1) * width), options.target(text));
-          count++;
-        });
+        const [[loss]] = await machine.forward(forward, bindingsOf(of), inputsOf(of));
+        sum += loss * of.texts.length;
       }
-      return sum / count;
+      return sum / heldOut.length;
     };
     const result = await train({
       ...options,
@@ -104,7 +101,7 @@ export async function distillEmbeddings(
       batches(step) {
         const wanted = Math.floor(step / perEpoch);
         if (wanted !== epoch) [epoch, order] = [wanted, epochBatches(texts, training, wanted, batch)];
-        return [microBatch(order[step % perEpoch])];
+        return [microBatch(order[step % perEpoch], step)];
       },
     });
     return { model: withWeights(student, machine, names), result };
@@ -120,14 +117,4 @@ function heldOutBatches(texts: TokenTexts, chosen: Uint32Array, size: number): T
     const members = order.slice(i * size, (i + 1) * size);
     return { texts: members, length: texts.length(members[members.length - 1]) };
   });
-}
-
-function cosine(a: Float32Array, b: Float32Array): number {
-  let [dot, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    dot += a[i] * b[i];
-    aa += a[i] * a[i];
-    bb += b[i] * b[i];
-  }
-  return dot / Math.sqrt(aa * bb || 1);
 }

@@ -1,0 +1,86 @@
+import { mkdtempSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { madeEncoder } from '../../../test/made-encoder.ts';
+import type { Model } from '../../model/config.ts';
+import { Random } from '../../tensor/random.ts';
+import { applyRecipe } from '../recipe.ts';
+import type { StepContext } from '../step.ts';
+
+const WORDS = 'a small model runs in the page and node alike with every word known to it'.split(' ');
+const random = new Random(8);
+const TEXTS = Array.from({ length: 200 }, () =>
+  Array.from({ length: 2 + random.integer(8) }, () => WORDS[random.integer(WORDS.length)]).join(' '),
+);
+const recipe = [
+  {
+    step: 'distill',
+    kind: 'embedding',
+    student: { layers: 1, fold: true, map: 'last', tableSize: 16, vocabulary: 64 },
+    steps: 30,
+    batch: 16,
+    heldOut: 0.1,
+    evaluations: 3,
+    learningRate: 1e-3,
+  },
+  { step: 'quantize', bits: 8 },
+];
+
+const context = (folder: string, more: Partial<StepContext> = {}): StepContext => ({
+  training: { texts: async () => TEXTS, folder, threads: 1 },
+  ...more,
+});
+
+async function bytesOf({ weights }: Model): Promise<Map<string, string>> {
+  const out = new Map<string, string>();
+  for (const name of weights.specs.keys())
+    out.set(name, Buffer.from((await weights.read(name)).bytes).toString('base64'));
+  return out;
+}
+
+describe('the distill step', () => {
+  it('makes a smaller model that other steps take, and says in the recipe all that it was told', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'attenuate-distill-'));
+    const model = await applyRecipe(madeEncoder(), recipe, context(folder));
+    expect(model.config).toMatchObject({ vocabularySize: 64, tableSize: 16, tokenTypes: 0 });
+    expect(model.config.layers).toHaveLength(1);
+    expect(model.recipe).toMatchObject([{ ...recipe[0], seed: 1, decay: 'cosine' }, recipe[1]]);
+    expect(model.weights.specs.get('layers.0.feedForward.up.weight')!.codec).toBe('int8');
+  });
+
+  it('goes on after it was stopped in each of its parts, to the same bits', async () => {
+    const whole = await applyRecipe(
+      madeEncoder(),
+      recipe,
+      context(mkdtempSync(join(tmpdir(), 'attenuate-distill-'))),
+    );
+    const folder = mkdtempSync(join(tmpdir(), 'attenuate-distill-'));
+    for (const stopAt of [0, 5, 17]) {
+      const stop = new AbortController();
+      const halt = () => stop.abort(new Error('stopped'));
+      const stopped = context(folder, {
+        signal: stop.signal,
+        onProgress: () => stopAt === 0 && halt(),
+        training: {
+          texts: async () => TEXTS,
+          folder,
+          threads: 1,
+          onProgress: ({ step }) => step === stopAt && halt(),
+        },
+      });
+      await expect(applyRecipe(madeEncoder(), recipe, stopped)).rejects.toThrow('stopped');
+    }
+    expect(readdirSync(folder)).toContain('checkpoint.safetensors');
+    const resumed = await applyRecipe(madeEncoder(), recipe, context(folder));
+    expect(await bytesOf(resumed)).toEqual(await bytesOf(whole));
+  });
+
+  it('is refused without text, and for a model that gives no embeddings', async () => {
+    await expect(applyRecipe(madeEncoder(), recipe)).rejects.toMatchObject({ code: 'TRAINING_TEXT' });
+    const head = { kind: 'classification', labels: ['a', 'b'], poolerActivation: 'tanh' } as const;
+    await expect(applyRecipe(madeEncoder(head), recipe, context('unused'))).rejects.toMatchObject({
+      code: 'WRONG_HEAD',
+    });
+  });
+});

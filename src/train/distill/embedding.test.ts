@@ -1,0 +1,123 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { madeEncoder } from '../../../test/made-encoder.ts';
+import { buildStudent } from '../../compress/distill/student.ts';
+import { studentSchema } from '../../compress/distill/student-spec.ts';
+import { createTokenizer } from '../../format/tokenizer.ts';
+import type { Model } from '../../model/config.ts';
+import { loadModel } from '../../runtime/index.ts';
+import { decode } from '../../tensor/codec.ts';
+import { Random } from '../../tensor/random.ts';
+import { tokenTexts } from '../data/tokens.ts';
+import { defaultGroups } from '../options.ts';
+import { distillEmbeddings, type EmbeddingDistillation } from './embedding.ts';
+
+const WORDS = 'a small model runs in the page and node alike with every word known to it'.split(' ');
+const folder = mkdtempSync(join(tmpdir(), 'attenuate-distil-'));
+
+function madeTexts(count: number): string[] {
+  const random = new Random(4);
+  return Array.from({ length: count }, () =>
+    Array.from({ length: 2 + random.integer(8) }, () => WORDS[random.integer(WORDS.length)]).join(' '),
+  );
+}
+
+const STEPS = 90;
+
+async function setting(): Promise<{ student: Model; options: EmbeddingDistillation }> {
+  const teacher = madeEncoder();
+  const texts = madeTexts(300);
+  const tokens = tokenTexts(texts, await createTokenizer(teacher.tokenizer!, 64));
+  const model = await loadModel(teacher, { threads: 1 });
+  const rows = await model.embed(texts);
+  model.dispose();
+  const range = (from: number, to: number) => Uint32Array.from({ length: to - from }, (_, i) => from + i);
+  return {
+    student: await buildStudent(teacher, studentSchema.parse({ layers: [1], feedForwardSize: 32 })),
+    options: {
+      texts: tokens,
+      target: (text) => rows[text],
+      training: range(0, 260),
+      heldOut: range(260, 300),
+      batch: { size: 16, seed: 1 },
+      evaluateEvery: 10,
+      threads: 1,
+      update: {
+        schedule: { peak: 2e-3, steps: STEPS, warmup: 4, decay: 'cosine', floor: 0 },
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        maxNorm: 1,
+        groups: defaultGroups(0.01),
+      },
+    },
+  };
+}
+
+const weightsOf = async ({ weights }: Model) =>
+  Object.fromEntries(
+    await Promise.all(
+      [...weights.specs.keys()].map(async (name) => [name, [...decode(await weights.read(name))]] as const),
+    ),
+  );
+
+describe('distilling embeddings', () => {
+  it('brings a student nearer to its teacher on texts that it was not trained on', async () => {
+    const { student, options } = await setting();
+    const scores: number[] = [];
+    const { result, model } = await distillEmbeddings(student, {
+      ...options,
+      onProgress: ({ score }) => score !== null && scores.push(score),
+    });
+    expect(result.steps).toBe(STEPS);
+    expect(result.best!.score).toBeLessThan(0.8 * scores[0]);
+    // The score is that of the model which comes out, run as any other.
+    const loaded = await loadModel(model, { threads: 1 });
+    const apart = [...options.heldOut].map(async (text) => {
+      const [row] = await loaded.run([[...options.texts.ids(text)]]);
+      return 1 - row.reduce((sum, x, c) => sum + x * options.target(text)[c], 0);
+    });
+    const mean = (await Promise.all(apart)).reduce((sum, x) => sum + x, 0) / apart.length;
+    expect(mean).toBeCloseTo(result.best!.score, 5);
+    loaded.dispose();
+  });
+
+  it.each([0, 0.1])(
+    'gives the same bits when it stops on the way and goes on, dropout %f',
+    async (dropout) => {
+      const { student, options: plain } = await setting();
+      const options = { ...plain, dropout };
+      const whole = await distillEmbeddings(student, options);
+      const checkpoint = {
+        path: join(folder, `run${dropout}.safetensors`),
+        key: 'k',
+        everySeconds: 1e9,
+        resume: true,
+      };
+      const stop = new AbortController();
+      await expect(
+        distillEmbeddings(student, {
+          ...options,
+          checkpoint,
+          signal: stop.signal,
+          onProgress: ({ step }) => step === 43 && stop.abort(new Error('stopped')),
+        }),
+      ).rejects.toThrow('stopped');
+      const { model, result } = await distillEmbeddings(student, { ...options, checkpoint });
+      expect(result.best).toEqual(whole.result.best);
+      expect(await weightsOf(model)).toEqual(await weightsOf(whole.model));
+    },
+  );
+
+  it('leaves frozen weights as they are', async () => {
+    const { student, options } = await setting();
+    const trainable = (name: string) => name.includes('feedForward');
+    const { model } = await distillEmbeddings(student, { ...options, trainable });
+    const [before, after] = [await weightsOf(student), await weightsOf(model)];
+    for (const name of Object.keys(before))
+      if (trainable(name)) expect(after[name], name).not.toEqual(before[name]);
+      else expect(after[name], name).toEqual(before[name]);
+  });
+});
