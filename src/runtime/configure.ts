@@ -5,8 +5,14 @@ import { padHead } from '../program/ops/linear.ts';
 import type { Platform } from './platform.ts';
 import type { BackendInfo, LoadOptions } from './types.ts';
 
-/** Good on every engine measured; `tune` may find better for one device. */
-export const DEFAULT_TILES: Tiles = { float32: 4, int8: 4 };
+/**
+ * Good on every engine measured; `tune` may find better for one device. Engines with a fused integer dot hold six rows
+ * in registers, older ones spill them.
+ */
+export const defaultTiles = ({ dot }: Pick<Features, 'dot'>): Tiles => ({
+  float32: 4,
+  int8: dot === 'u8' || dot === 's8' ? 6 : 4,
+});
 
 let probed: ReturnType<typeof probeFeatures> | null = null;
 
@@ -37,7 +43,8 @@ export async function configure(
   const threads = Math.max(1, Math.min(wanted, platform.maxThreads));
   if (options.threads !== undefined && threads < wanted)
     fallbacks.push(`${wanted} threads: ${platform.threadsReason ?? `only ${platform.maxThreads} here`}`);
-  const tiles = (await platform.rememberedTiles?.(tilesKey(features)).catch(() => null)) ?? DEFAULT_TILES;
+  const tiles =
+    (await platform.rememberedTiles?.(tilesKey(features)).catch(() => null)) ?? defaultTiles(features);
   return {
     features,
     tiles,

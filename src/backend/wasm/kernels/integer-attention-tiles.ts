@@ -1,7 +1,7 @@
 import { f32x4, i8x16, i16x8, i32, i32x4, type V128, v128 } from '../instructions.ts';
 import { type Blocks, scoreRow } from './attention-tiles.ts';
-import { integerDot } from './gemm.ts';
 import { codesOf, PANEL_HEADER } from './integer-attention-pack.ts';
+import { integerDot } from './integer-dot.ts';
 import { type KernelContext, multiplyAdd, plus, reduce, splat } from './kernel.ts';
 import { exp2, ROUNDING } from './math.ts';
 

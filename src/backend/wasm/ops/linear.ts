@@ -3,6 +3,8 @@ import { type LinearNode, padHead } from '../../../program/ops/linear.ts';
 import { elements } from '../../../tensor/codec.ts';
 import { expectServed, servesProduct } from '../codecs.ts';
 import { gemmKernel } from '../kernels/gemm.ts';
+import { float32Product } from '../kernels/gemm-float32.ts';
+import { int8Product } from '../kernels/gemm-int8.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import type { OpLowering } from '../lowering.ts';
 import { linearId } from '../weights.ts';
@@ -18,7 +20,7 @@ export const linearLowering: OpLowering<LinearNode> = {
   kernels: {
     gemm: (variant) => {
       const [codec, activation] = variant.split(':');
-      return gemmKernel(codec === 'int8', activation as Activation) as Kernel;
+      return gemmKernel(codec === 'int8' ? int8Product : float32Product, activation as Activation) as Kernel;
     },
   },
   keys(node) {
@@ -52,6 +54,8 @@ export const linearLowering: OpLowering<LinearNode> = {
       ldc,
       panels: packed.panels,
       panelBytes: packed.panelBytes,
+      scaleStep: features.panel * 4,
+      group: lda,
       lastColumns: packed.columns - (packed.panels - 1) * features.panel,
       panelsPerHead,
       headBytes: allRows * ldc,
