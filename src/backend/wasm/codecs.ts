@@ -6,9 +6,6 @@ import { AttenuateError } from '../../tensor/error.ts';
 export const isFloatOrRows = ({ codec, perTensor, scaleType }: Parameter): boolean =>
   isFloat(codec) || (codec === 'int8' && !perTensor && scaleType !== 'float16');
 
-/** Whether a product's kernels read weights that are stored like this. */
-export const servesProduct = isFloatOrRows;
-
 /** @throws `CODEC_UNSUPPORTED` */
 export function expectServed(parameters: readonly Parameter[], serves: (p: Parameter) => boolean): void {
   const other = parameters.find((p) => !serves(p));

@@ -1,4 +1,3 @@
-import type { LinearNode } from '../../program/ops/linear.ts';
 import type { Program, Value } from '../../program/program.ts';
 import { elements, type WeightSpec } from '../../tensor/codec.ts';
 import type { Bindings } from '../../tensor/dim.ts';
@@ -6,7 +5,6 @@ import { AttenuateError } from '../../tensor/error.ts';
 import { type Features, ONES_AT, type Tiles } from './kernels/kernel.ts';
 import { stagingFor, WeightLoader } from './loader.ts';
 import { keysOf, type Lowerings, loadLowerings } from './lower.ts';
-import type { KernelKey } from './lowering.ts';
 import { buildModule, CONSTANTS_AT, CONSTANTS_BYTES, type KernelModule, STEP_WORDS } from './module.ts';
 import { CHUNK_ROWS, makePlan, type Plan } from './plan.ts';
 import { CONTROL_BYTES, executeShared, instantiate, quit, type SpawnPool } from './pool.ts';
@@ -71,7 +69,7 @@ export class WasmEngine {
     const limit = Math.min(MAX_PAGES, Math.floor((options.maxMemory ?? MAX_PAGES * PAGE) / PAGE));
     if (initial > limit) throw outOfMemory(initial * PAGE, limit * PAGE, 'the weights alone');
     this.kernels = buildModule(
-      options.parts?.keys ?? kernelKeys(program, lowerings),
+      options.parts?.keys ?? new Set(keysOf(lowerings, program.nodes)),
       lowerings.values(),
       options.features,
       options.tiles,
@@ -113,7 +111,6 @@ export class WasmEngine {
 
   /** Takes the weights, piece by piece, before the first run. */
   loader(specs: ReadonlyMap<string, WeightSpec>): WeightLoader {
-    const packFields = { from: 0, w: 4, sums: 8, first: 12, K: 16, panelBytes: 20 } as const;
     return new WeightLoader(specs, {
       map: this.map,
       memory: () => this.buffer(),
@@ -123,9 +120,12 @@ export class WasmEngine {
         const words = new Int32Array(this.buffer());
         const step = CONTROL_BYTES / 4;
         const descriptor = CONTROL_BYTES + STEP_WORDS * 4;
-        words.set([this.kernels.kernels.get(kernel)!.index, descriptor, rows, rows, 0, 0], step);
-        for (const [name, offset] of Object.entries(packFields))
-          words[(descriptor + offset) / 4] = fields[name as keyof typeof fields];
+        const { index, fields: names } = this.kernels.kernels.get(kernel)!;
+        words.set([index, descriptor, rows, rows, 0, 0], step);
+        words.set(
+          Object.keys(names).map((name) => fields[name as keyof typeof fields]),
+          descriptor / 4,
+        );
         this.execute(CONTROL_BYTES, 1, 0);
       },
     });
@@ -285,14 +285,6 @@ export class WasmEngine {
       }
     }
   }
-}
-
-function kernelKeys(program: Program, lowerings: Lowerings): KernelKey[] {
-  const keys = new Set<KernelKey>(keysOf(lowerings, program.nodes));
-  for (const node of program.nodes)
-    if (node.kind === 'linear')
-      keys.add((node as LinearNode).attributes.quantized ? 'packInt8' : 'packFloat32');
-  return [...keys];
 }
 
 function outOfMemory(needed: number, limit: number, what: string): AttenuateError {

@@ -84,6 +84,7 @@ export const i32 = {
   load: load('i32', [0x28], 2),
   load8_s: load('i32', [0x2c], 0),
   load8_u: load('i32', [0x2d], 0),
+  load16_s: load('i32', [0x2e], 1),
   load16_u: load('i32', [0x2f], 1),
   store: store<'i32'>([0x36], 2),
   store8: store<'i32'>([0x3a], 0),
@@ -120,7 +121,7 @@ export const f32 = {
   const: (x: number): F32 => value('f32', 0x43, float32Bytes(x)),
   ...table(ff, 'f32', null, { add: 0x92, sub: 0x93, mul: 0x94, div: 0x95, min: 0x96, max: 0x97 }),
   ...table(['f32'] as const, 'f32', null, { sqrt: 0x91, nearest: 0x90 }),
-  ...table(['i32'] as const, 'f32', null, { convert_i32_s: 0xb2 }),
+  ...table(['i32'] as const, 'f32', null, { convert_i32_s: 0xb2, reinterpret_i32: 0xbe }),
   load: load('f32', [0x2a], 2),
   store: store<'f32'>([0x38], 2),
 };
@@ -138,6 +139,7 @@ export const v128 = {
   store: store<'v128'>(simd(11), 4),
   load8x8_s: load('v128', simd(1), 3),
   load16_splat: load('v128', simd(8), 1),
+  load16x4_u: load('v128', simd(4), 3),
   load32_splat: load('v128', simd(9), 2),
   load32_zero: load('v128', simd(92), 2),
   load64_splat: load('v128', simd(10), 3),
@@ -159,10 +161,26 @@ export const v128 = {
 export const i8x16 = {
   ...table(v, 'v128', SIMD, { popcnt: 98 }),
   ...table(v, 'i32', SIMD, { bitmask: 100 }),
-  ...table(vv, 'v128', SIMD, { add: 110, sub: 113, narrow_i16x8_s: 101, narrow_i16x8_u: 102, min_u: 119 }),
+  ...table(vv, 'v128', SIMD, {
+    add: 110,
+    sub: 113,
+    narrow_i16x8_s: 101,
+    narrow_i16x8_u: 102,
+    min_u: 119,
+    swizzle: 14,
+    /** The same for indices below 16; past them an engine may give anything. */
+    relaxed_swizzle: 0x100,
+  }),
 };
 export const i16x8 = {
-  ...table(v, 'v128', SIMD, { extadd_pairwise_i8x16_u: 125 }),
+  ...table(v, 'v128', SIMD, {
+    extadd_pairwise_i8x16_u: 125,
+    extend_low_i8x16_s: 135,
+    extend_high_i8x16_s: 136,
+    extend_low_i8x16_u: 137,
+    extend_high_i8x16_u: 138,
+  }),
+  ...table(vi, 'v128', SIMD, { shl: 139, shr_u: 141 }),
   ...table(vv, 'v128', SIMD, { narrow_i32x4_s: 133 }),
   /** Signed bytes of the first operand times 7-bit ones of the second, added in pairs. */
   ...table(vv, 'v128', SIMD, { relaxed_dot_i8x16_i7x16_s: 0x112 }),

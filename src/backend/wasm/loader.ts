@@ -1,14 +1,20 @@
-import { columnsOf, rowsOf, type Section, sections, type WeightSpec } from '../../tensor/codec.ts';
+import {
+  columnsOf,
+  isPlain,
+  rowsOf,
+  type Section,
+  scaleTypeOf,
+  sections,
+  type WeightSpec,
+} from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { decodeBfloat16, decodeFloat16 } from '../../tensor/half.ts';
+import type { PackFields } from './kernels/pack.ts';
+import type { KernelKey } from './lowering.ts';
 import type { WeightMap } from './weights.ts';
 
 /** Runs a packing kernel over `rows` rows that stand at the staging address. */
-export type Pack = (
-  kernel: 'packFloat32' | 'packInt8',
-  fields: { from: number; w: number; sums: number; first: number; K: number; panelBytes: number },
-  rows: number,
-) => void;
+export type Pack = (kernel: KernelKey, fields: PackFields, rows: number) => void;
 
 export interface LoaderTarget {
   readonly map: WeightMap;
@@ -65,10 +71,11 @@ export class WeightLoader {
       const from = Math.max(0, section.offset - offset);
       const to = Math.min(bytes.length, section.offset + section.byteLength - offset);
       if (to > from)
-        this.section(
+        (isPlain(spec.codec) ? this.plain : this.integer).call(
+          this,
           name,
           spec,
-          section.name,
+          section,
           offset + from - section.offset,
           bytes.subarray(from, to),
           offset + to === section.offset + section.byteLength,
@@ -92,20 +99,15 @@ export class WeightLoader {
     }
   }
 
-  private section(
+  /** A piece of floats or whole numbers, from byte `at` of the weight on. */
+  private plain(
     name: string,
     spec: WeightSpec,
-    section: Section['name'],
+    _section: Section,
     at: number,
     bytes: Uint8Array,
     last: boolean,
   ): void {
-    if (spec.codec === 'int8') {
-      if (section === 'values') this.rows(name, spec, bytes, at, last);
-      else if (last) this.scales(name, spec, this.join(bytes));
-      else this.pending = this.join(bytes).slice();
-      return;
-    }
     const width = spec.codec.includes('32') ? 4 : 2;
     const joined = this.join(bytes);
     const whole = joined.length - (joined.length % width);
@@ -126,7 +128,7 @@ export class WeightLoader {
       if (rows > 0)
         this.packRows(
           name,
-          'packFloat32',
+          'values',
           new Uint8Array(floats.buffer, floats.byteOffset, rows * columns * 4),
           columns * 4,
           index / columns,
@@ -152,20 +154,35 @@ export class WeightLoader {
     return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.length >> 2);
   }
 
-  /** Whole rows of int8 codes; what is left of the last one waits. */
-  private rows(name: string, spec: WeightSpec, bytes: Uint8Array, at: number, last: boolean): void {
+  /** A piece of codes, scales or zero points: whole rows are packed, what is left of the last one waits. */
+  private integer(
+    name: string,
+    spec: WeightSpec,
+    section: Section,
+    at: number,
+    bytes: Uint8Array,
+    last: boolean,
+  ): void {
     if (!this.target.map.matrices.has(name)) return;
-    const columns = columnsOf(spec.shape);
     const joined = this.join(bytes);
-    const first = (at + bytes.length - joined.length) / columns;
-    const rows = Math.floor(joined.length / columns);
-    this.pending = last ? new Uint8Array(0) : joined.slice(rows * columns);
-    if (rows) this.packRows(name, 'packInt8', joined.subarray(0, rows * columns), columns, first, rows);
+    this.pending = new Uint8Array(0);
+    if (spec.codec === 'int8' && section.name === 'scales') {
+      if (last) this.scales(name, spec, this.checkedScales(name, spec, joined));
+      else this.pending = joined.slice();
+      return;
+    }
+    const rowBytes = section.byteLength / rowsOf(spec.shape);
+    const first = (at + bytes.length - joined.length) / rowBytes;
+    const rows = Math.floor(joined.length / rowBytes);
+    const whole = joined.subarray(0, rows * rowBytes);
+    if (!last) this.pending = joined.slice(rows * rowBytes);
+    if (section.name === 'scales') this.checkedScales(name, spec, whole);
+    if (rows) this.packRows(name, section.name, whole, rowBytes, first, rows);
   }
 
   private packRows(
     name: string,
-    kernel: 'packFloat32' | 'packInt8',
+    section: Section['name'],
     bytes: Uint8Array,
     rowBytes: number,
     first: number,
@@ -180,16 +197,19 @@ export class WeightLoader {
           bytes.subarray(row * rowBytes, (row + count) * rowBytes),
           staging,
         );
-        const K = kernel === 'packInt8' ? rowBytes : rowBytes / 4;
         pack(
-          kernel,
+          linear.packers[section]!,
           {
             from: staging,
+            rowBytes,
             w: linear.w,
-            sums: linear.corrections,
-            first: linear.columnOf(part, first + row),
-            K,
             panelBytes: linear.panelBytes,
+            first: linear.columnOf(part, first + row),
+            K: columnsOf(this.specs.get(name)!.shape),
+            sums: linear.corrections,
+            group: linear.group,
+            scalesAt: linear.scalesAt,
+            zerosAt: linear.zerosAt,
           },
           count,
         );
@@ -197,25 +217,30 @@ export class WeightLoader {
       }
   }
 
-  /** Scales come after the codes, so each column's Σw is known: `correction = scale · Σw`. */
-  private scales(name: string, spec: WeightSpec, bytes: Uint8Array): void {
-    this.pending = new Uint8Array(0);
-    const source = this.floats({ codec: 'float32', shape: spec.shape }, bytes);
-    for (const scale of source)
+  /** @throws `WEIGHT_SCALE` */
+  private checkedScales(name: string, spec: WeightSpec, bytes: Uint8Array): Float32Array {
+    const scales = this.floats({ codec: scaleTypeOf(spec), shape: spec.shape }, bytes);
+    for (const scale of scales)
       if (!(scale >= 0 && scale < Infinity))
         throw new AttenuateError(
           'WEIGHT_SCALE',
           `[load] bad scale in ${name}: expected a finite number ≥ 0, got ${scale}. Fetch or quantise the model again.`,
           { name, scale },
         );
+    return scales;
+  }
+
+  /** Scales of int8 come after the codes, so each column's Σw is known: `correction = scale · Σw`. */
+  private scales(name: string, spec: WeightSpec, source: Float32Array): void {
     for (const { linear, part } of this.target.map.matrices.get(name) ?? []) {
       const scales = new Float32Array(this.target.memory(), linear.scales, linear.columns);
       const sums = new Int32Array(this.target.memory(), linear.corrections, linear.columns);
       const corrections = new Float32Array(this.target.memory(), linear.corrections, linear.columns);
       for (let row = 0; row < rowsOf(spec.shape); row++) {
         const column = linear.columnOf(part, row);
-        scales[column] = source[row];
-        corrections[column] = source[row] * sums[column];
+        const scale = source[spec.perTensor ? 0 : row];
+        scales[column] = scale;
+        corrections[column] = scale * sums[column];
       }
     }
   }

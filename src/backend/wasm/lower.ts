@@ -1,5 +1,6 @@
 import type { MemoryLayout, ScheduledNode } from '../../program/memory.ts';
 import type { Node, Program, Value } from '../../program/program.ts';
+import { isFloat } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import type { Features } from './kernels/kernel.ts';
 import type { Lowering, OpLowering, Step } from './lowering.ts';
@@ -35,10 +36,16 @@ const CORE: Lowerings = new Map(
   ].map((lowering) => [lowering.kind, lowering as unknown as OpLowering]),
 );
 
+/** Products of codes below 8 bits have a lowering of their own, which serves the others too. */
+const isLowBit = ({ kind, parameters }: Node): boolean =>
+  kind === 'linear' && parameters.some(({ codec }) => !isFloat(codec) && codec !== 'int8');
+
 /** The lowerings that a Program needs. @throws `OP_UNSUPPORTED` for a kind of op without one */
 export async function loadLowerings(programs: readonly Program[]): Promise<Lowerings> {
+  const nodes = programs.flatMap((program) => program.nodes);
   const found = new Map<string, OpLowering>();
-  for (const { kind } of programs.flatMap(({ nodes }) => nodes)) {
+  if (nodes.some(isLowBit)) found.set('linear', await ON_DEMAND.lowBitLinear());
+  for (const { kind } of nodes) {
     if (found.has(kind)) continue;
     const lowering = CORE.get(kind) ?? (Object.hasOwn(ON_DEMAND, kind) ? await ON_DEMAND[kind]() : null);
     if (!lowering)

@@ -1,14 +1,7 @@
 import { type MemoryLimits, ModuleBuilder } from './assembler.ts';
 import { atomic, i32 } from './instructions.ts';
 import { addKernel, type Features, KERNEL_PARAMETERS, type Kernel, type Tiles } from './kernels/kernel.ts';
-import { packFloat32Kernel, packInt8Kernel } from './kernels/pack.ts';
-import { type KernelKey, type OpLowering, only } from './lowering.ts';
-
-/** Kernels that lay out weights; the others come with the lowerings of the ops. */
-const PACKERS: OpLowering['kernels'] = {
-  packFloat32: only(packFloat32Kernel),
-  packInt8: only(packInt8Kernel),
-};
+import type { KernelKey, OpLowering } from './lowering.ts';
 
 export interface KernelModule {
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -37,7 +30,7 @@ export function buildModule(
 ): KernelModule {
   const module = new ModuleBuilder(memory, CONSTANTS_AT);
   const kernels = new Map<KernelKey, { index: number; fields: Kernel['fields'] }>();
-  const generators = Object.assign({}, PACKERS, ...[...lowerings].map((lowering) => lowering.kernels));
+  const generators = Object.assign({}, ...[...lowerings].map((lowering) => lowering.kernels));
   for (const key of keys) {
     const colon = `${key}:`.indexOf(':');
     const definition: Kernel = generators[key.slice(0, colon)](key.slice(colon + 1));

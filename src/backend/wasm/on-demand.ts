@@ -8,6 +8,7 @@ export const ON_DEMAND: Readonly<Record<string, () => Promise<OpLowering>>> = {
   groupByResidue: async () => (await import('./ops/residue.ts')).groupByResidueLowering,
   integerAttention: async () => (await import('./ops/integer-attention.ts')).integerAttentionLowering,
   linearAttention: async () => (await import('./ops/linear-attention.ts')).linearAttentionLowering,
+  lowBitLinear: async () => (await import('./ops/low-bit-linear.ts')).lowBitLinearLowering,
   mergeAttention: async () => (await import('./ops/merge-attention.ts')).mergeAttentionLowering,
   projectRows: async () => (await import('./ops/project-rows.ts')).projectRowsLowering,
   quantizeBinary: async () => (await import('./ops/quantize-binary.ts')).quantizeBinaryLowering,

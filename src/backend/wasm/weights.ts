@@ -1,36 +1,35 @@
 import type { LinearNode } from '../../program/ops/linear.ts';
-import { quantizedPitch } from '../../program/ops/quantize-rows.ts';
 import type { Parameter, Program } from '../../program/program.ts';
-import { byteSize, columnsOf, elements, isFloat, rowsOf } from '../../tensor/codec.ts';
+import { byteSize, elements, isFloat, rowsOf } from '../../tensor/codec.ts';
 import type { Features } from './kernels/kernel.ts';
+import { type PanelLayout, panelLayout } from './panels.ts';
 
-/** Where the panels of one product lie, and how a weight's rows map to its columns. */
-export interface PackedLinear {
-  readonly id: string;
+/** Neighbouring parts of one product that are stored alike: where their panels lie, and how rows map to columns. */
+export interface PackedLinear extends PanelLayout {
   readonly w: number;
   readonly scales: number;
   readonly corrections: number;
   readonly bias: number;
-  readonly K: number;
-  readonly quantized: boolean;
+  /** Its first column in the product's output, where heads are padded. */
+  readonly firstColumn: number;
   /** Columns with the padding of heads, and of the last panel. */
   readonly columns: number;
   readonly panels: number;
-  readonly panelBytes: number;
+  /** Column of row `row` of part `part` of the product, counted from `firstColumn`. */
   readonly columnOf: (part: number, row: number) => number;
   /** Rows from `row` on that map to neighbouring columns. */
   readonly runOf: (part: number, row: number) => number;
 }
 
 export interface WeightMap {
-  readonly linears: ReadonlyMap<string, PackedLinear>;
+  readonly linears: ReadonlyMap<string, readonly PackedLinear[]>;
   /** Addresses of tables and vectors that are not packed. */
   readonly raw: ReadonlyMap<string, number>;
   /** Those of them that stand as floats and not as they are stored: 16-bit ones that no embedding looks up. */
   readonly widened: ReadonlySet<string>;
   /** For each weight: where it goes as a matrix, as a bias, as it is. */
   readonly matrices: ReadonlyMap<string, readonly { linear: PackedLinear; part: number }[]>;
-  readonly biases: ReadonlyMap<string, readonly { linear: PackedLinear; part: number; rows: number }[]>;
+  readonly biases: ReadonlyMap<string, readonly { linear: PackedLinear; part: number }[]>;
   readonly end: number;
 }
 
@@ -44,11 +43,11 @@ export const storedCodec = (p: Parameter): 'float32' | 'int8' => (p.codec === 'i
 
 /** Gives every weight of a Program its place, from `base` on: exact, from names and shapes alone. */
 export function placeWeights(program: Program, features: Features, base: number): WeightMap {
-  const linears = new Map<string, PackedLinear>();
+  const linears = new Map<string, PackedLinear[]>();
   const raw = new Map<string, number>();
   const widened = new Set<string>();
   const matrices = new Map<string, { linear: PackedLinear; part: number }[]>();
-  const biases = new Map<string, { linear: PackedLinear; part: number; rows: number }[]>();
+  const biases = new Map<string, { linear: PackedLinear; part: number }[]>();
   let end = align(base);
   const take = (bytes: number): number => {
     const at = end;
@@ -68,52 +67,61 @@ export function placeWeights(program: Program, features: Features, base: number)
     const linear = node as LinearNode;
     const id = linearId(linear);
     if (linears.has(id)) continue;
-    const packed = packedLinear(linear, id, features, take);
-    linears.set(id, packed);
-    linear.parameters.forEach((p, i) => {
-      const { parts } = linear.attributes;
-      if (i < parts) matrices.set(p.name, [...(matrices.get(p.name) ?? []), { linear: packed, part: i }]);
-      else
-        biases.set(p.name, [
-          ...(biases.get(p.name) ?? []),
-          { linear: packed, part: i - parts, rows: p.shape[0] },
-        ]);
-    });
+    const { parts } = linear.attributes;
+    const segments = packedLinears(linear, features, take);
+    linears.set(
+      id,
+      segments.map(({ packed }) => packed),
+    );
+    for (const { packed, from, to } of segments)
+      for (let part = from; part < to; part++) {
+        const [weight, bias] = [linear.parameters[part], linear.parameters[parts + part]];
+        matrices.set(weight.name, [...(matrices.get(weight.name) ?? []), { linear: packed, part }]);
+        biases.set(bias.name, [...(biases.get(bias.name) ?? []), { linear: packed, part }]);
+      }
   }
   return { linears, raw, widened, matrices, biases, end };
 }
 
-function packedLinear(
+/** Runs of parts that are stored alike, from part `from` up to `to`. */
+function packedLinears(
   node: LinearNode,
-  id: string,
-  { panel }: Features,
+  features: Features,
   take: (bytes: number) => number,
-): PackedLinear {
-  const { heads, parts, quantized } = node.attributes;
+): { packed: PackedLinear; from: number; to: number }[] {
+  const { heads, parts } = node.attributes;
   const weights = node.parameters.slice(0, parts);
-  const first = weights.map((_, i) => weights.slice(0, i).reduce((n, w) => n + rowsOf(w.shape), 0));
-  const rows = weights.reduce((n, w) => n + rowsOf(w.shape), 0);
-  const columns = heads ? (rows / heads.size) * heads.padded : rows;
-  const panels = Math.ceil(columns / panel);
-  const K = quantized ? quantizedPitch(columnsOf(weights[0].shape)) : columnsOf(weights[0].shape);
-  const panelBytes = K * panel * (quantized ? 1 : 4);
-  const vector = panels * panel * 4;
-  return {
-    id,
-    K,
-    quantized,
-    columns,
-    panels,
-    panelBytes,
-    w: take(panels * panelBytes),
-    bias: take(vector),
-    scales: quantized ? take(vector) : 0,
-    corrections: quantized ? take(vector) : 0,
-    columnOf: (part, row) =>
-      heads
-        ? ((first[part] + row - (row % heads.size)) / heads.size) * heads.padded + (row % heads.size)
-        : first[part] + row,
-    runOf: (part, row) =>
-      heads && heads.padded !== heads.size ? heads.size - (row % heads.size) : weights[part].shape[0] - row,
-  };
+  const first = [0];
+  for (const { shape } of weights) first.push(first.at(-1)! + rowsOf(shape));
+  const layouts = weights.map((w) => panelLayout(w, node.attributes, features));
+  const padded = (row: number) => (heads ? (row / heads.size) * heads.padded : row);
+  const out: { packed: PackedLinear; from: number; to: number }[] = [];
+  for (let from = 0, to = 1; from < parts; from = to, to++) {
+    const layout = layouts[from];
+    while (to < parts && sameLayout(layouts[to], layout)) to++;
+    const columns = padded(first[to] - first[from]);
+    const panels = Math.ceil(columns / layout.width);
+    const vector = panels * layout.width * 4;
+    const packed = {
+      ...layout,
+      firstColumn: padded(first[from]),
+      columns,
+      panels,
+      w: take(panels * layout.panelBytes),
+      bias: take(vector),
+      scales: layout.family === 'int8' ? take(vector) : 0,
+      corrections: layout.family === 'float32' ? 0 : take(vector),
+      columnOf: (part: number, row: number) => {
+        const at = first[part] - first[from] + row;
+        return heads ? padded(at - (at % heads.size)) + (at % heads.size) : at;
+      },
+      runOf: (part: number, row: number) =>
+        heads && heads.padded !== heads.size ? heads.size - (row % heads.size) : weights[part].shape[0] - row,
+    };
+    out.push({ packed, from, to });
+  }
+  return out;
 }
+
+const sameLayout = (a: PanelLayout, b: PanelLayout): boolean =>
+  a.family === b.family && a.group === b.group && a.packers.values === b.packers.values;

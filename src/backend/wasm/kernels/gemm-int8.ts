@@ -1,32 +1,37 @@
 import type { FunctionBuilder, Variable } from '../assembler.ts';
-import { f32x4, i32, i32x4, type V128, v128 } from '../instructions.ts';
+import { f32x4, type I32, i32, i32x4, type V128, v128 } from '../instructions.ts';
 import { type ProductFamily, rowPointers, TILE } from './gemm.ts';
 import { integerDot, splitsOf } from './integer-dot.ts';
-import { times } from './kernel.ts';
+import { type Features, multiplyAdd, times } from './kernel.ts';
 
-/** Bytes of a row's codes that one round of a tile takes: rows of codes are padded to whole rounds. */
+/** Codes of a row that one round of a tile takes: rows of codes are padded to whole rounds. */
 export const ROUND = 16;
 
 /**
- * One output vector from `sum`, which holds Σ scale · code · w: `scale(row) · sum − offset(row) · correction(column) + bias`,
- * where correction = Σ scale · w.
+ * `scale(row) · product − offset(row) · correction(column) + bias` for every output of a tile, where correction =
+ * Σ scale · w. `product(i, j, scale)` is to give the first term; `columns(j)` comes before the rows of a vector.
  */
 export function finishInteger(
   f: FunctionBuilder,
-  { bias, corrections, rowScales }: Record<'bias' | 'corrections' | 'rowScales', Variable<'i32'>>,
-): { row(i: number): void; vector(j: number, sum: (scale: V128) => V128): V128 } {
-  const [scale, offset] = f.localArray('v128', 2);
-  return {
-    row(i) {
-      f.set(scale, v128.load32_splat(rowScales, 8 * i));
-      f.set(offset, v128.load32_splat(rowScales, 8 * i + 4));
-    },
-    vector: (j, sum) =>
-      f32x4.add(
-        f32x4.sub(sum(scale), f32x4.mul(offset, v128.load(corrections, 16 * j))),
-        v128.load(bias, 16 * j),
-      ),
-  };
+  features: Features,
+  p: Record<'c' | 'ldc' | 'bias' | 'corrections' | 'rowScales', Variable<'i32'>>,
+  rows: number,
+  columns: (j: number) => void,
+  product: (i: number, j: number, scale: V128, plus: V128, at: I32) => V128,
+): void {
+  const [correction, bias, scale] = f.localArray('v128', 3);
+  const to = rowPointers(f, p.c, rows, p.ldc);
+  const madd = multiplyAdd(features);
+  for (let j = 0; j < features.panel / 4; j++) {
+    columns(j);
+    f.set(correction, f32x4.mul(v128.load(p.corrections, 16 * j), f.constant(-1)));
+    f.set(bias, v128.load(p.bias, 16 * j));
+    for (let i = 0; i < rows; i++) {
+      f.set(scale, v128.load32_splat(p.rowScales, 8 * i));
+      const rest = madd(v128.load32_splat(p.rowScales, 8 * i + 4), correction, bias);
+      f.emit(v128.store(to[i], product(i, j, scale, rest, to[i]), 16 * j));
+    }
+  }
 }
 
 /** Depth in steps of 4 bytes of activations: 4 codes, or 2 of 16 bits. */
@@ -39,6 +44,7 @@ export const int8Product: ProductFamily = {
     const outputs = rows * vectors;
     const splits = splitsOf(features, outputs);
     const stepBytes = (wide ? 8 : 16) * vectors;
+    const roundBytes = ROUND * (wide ? 2 : 1);
     return module.func(`${name}_${rows}`, TILE, (f, p) => {
       const acc = f.localArray('v128', outputs * splits);
       const b = f.localArray('v128', vectors);
@@ -50,7 +56,7 @@ export const int8Product: ProductFamily = {
       f.while(
         () => i32.lt_u(p.a, end),
         () => {
-          for (let step = 0; step < ROUND / 4; step++) {
+          for (let step = 0; step < roundBytes / 4; step++) {
             for (let j = 0; j < vectors; j++)
               f.set(
                 b[j],
@@ -66,22 +72,23 @@ export const int8Product: ProductFamily = {
               }
             }
           }
-          f.increment(p.b, (ROUND / 4) * stepBytes);
-          for (const r of row) f.increment(r, ROUND);
+          f.increment(p.b, (roundBytes / 4) * stepBytes);
+          for (const r of row) f.increment(r, roundBytes);
         },
       );
-      const finish = finishInteger(f, p);
-      for (let i = 0; i < rows; i++) {
-        finish.row(i);
-        for (let j = 0; j < vectors; j++) {
+      const madd = multiplyAdd(features);
+      finishInteger(
+        f,
+        features,
+        p,
+        rows,
+        (j) => f.set(b[0], v128.load(p.scales, 16 * j)),
+        (i, j, scale, rest) => {
           let sum: V128 = acc[i * vectors + j];
           for (let s = 1; s < splits; s++) sum = i32x4.add(sum, acc[s * outputs + i * vectors + j]);
-          const product = (scale: V128) =>
-            f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(sum), scale), v128.load(p.scales, 16 * j));
-          f.emit(v128.store(p.c, finish.vector(j, product), 16 * j));
-        }
-        if (i < rows - 1) f.set(p.c, i32.add(p.c, p.ldc));
-      }
+          return madd(f32x4.mul(f32x4.convert_i32x4_s(sum), scale), b[0], rest);
+        },
+      );
     });
   },
 };
