@@ -5,6 +5,7 @@ import { AttenuateError } from '../../tensor/error.ts';
 import { type Features, ONES_AT, type Tiles } from './kernels/kernel.ts';
 import { stagingFor, WeightLoader } from './loader.ts';
 import { keysOf, type Lowerings, loadLowerings } from './lower.ts';
+import type { KernelKey } from './lowering.ts';
 import { buildModule, CONSTANTS_AT, CONSTANTS_BYTES, type KernelModule, STEP_WORDS } from './module.ts';
 import { CHUNK_ROWS, makePlan, type Plan } from './plan.ts';
 import { CONTROL_BYTES, executeShared, instantiate, quit, type SpawnPool } from './pool.ts';
