@@ -15,6 +15,8 @@ import { crossing, tailOf } from './tail.ts';
 export interface ReplayOptions {
   /** What stages read of those before them is kept up to this size. Default 256 MiB. */
   readonly cacheBytes?: number;
+  /** Weights stay as they are stored, and products of integers with them; they cannot be changed then. */
+  readonly stored?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -75,9 +77,9 @@ export class Replay {
     options: ReplayOptions = {},
   ): Promise<Replay> {
     const specs = new Map(
-      [...model.weights.specs].map(([name, { codec, shape }]): [string, WeightSpec] => [
+      [...model.weights.specs].map(([name, spec]): [string, WeightSpec] => [
         name,
-        { codec: codec === 'int32' ? codec : 'float32', shape },
+        options.stored || spec.codec === 'int32' ? spec : { codec: 'float32', shape: spec.shape },
       ]),
     );
     const program = await traceEncoder(model.config, specs);
@@ -141,8 +143,8 @@ export class Replay {
 
   private async restore(name: string): Promise<void> {
     const weight = await this.model.weights.read(name);
-    const { codec, shape } = this.specs.get(name)!;
-    this.put(name, codec === 'int32' ? weight : encode('float32', shape, decode(weight)));
+    const spec = this.specs.get(name)!;
+    this.put(name, spec.codec === weight.codec ? weight : encode(spec, decode(weight)));
   }
 
   private tailAt(stage: number): Program {
@@ -172,6 +174,20 @@ export class Replay {
     for (const value of program.inputs) (this.engine.view(plan, value) as Data).set(run.data.get(value)!);
     await this.engine.compute(plan, this.signal);
     return outputs.map((value) => this.engine.view(plan, value).slice() as Data);
+  }
+}
+
+/** Output rows of a model as it is, with the arithmetic that its weights are stored for. */
+export async function outputsOf(
+  model: Model,
+  sequences: readonly Sequence[],
+  signal?: AbortSignal,
+): Promise<readonly Float32Array[]> {
+  const replay = await Replay.open(model, sequences, { stored: true, cacheBytes: 0, signal });
+  try {
+    return replay.baseline;
+  } finally {
+    replay.dispose();
   }
 }
 
