@@ -1,10 +1,9 @@
 import { z } from 'zod';
-import type { WeightStore } from '../../model/config.ts';
 import { isMatrix, names } from '../../model/names.ts';
-import { decode, encode, type WeightSpec } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { layersSchema, selectLayers } from '../layers.ts';
 import type { StepDefinition } from '../step.ts';
+import { roundedStore } from './rounded-store.ts';
 
 const schema = z.strictObject({
   step: z.literal('quantize'),
@@ -35,28 +34,14 @@ export const quantizeInt8: StepDefinition<z.infer<typeof schema>> = {
     };
     const { specs } = model.weights;
     const targets = [...specs.keys()].filter(wanted);
-    const quantized = new Set(targets.filter((name) => specs.get(name)!.codec !== 'int8'));
-    if (quantized.size === 0)
+    const open = targets.filter((name) => specs.get(name)!.codec !== 'int8');
+    if (open.length === 0)
       throw new AttenuateError(
         'QUANTIZE_NOTHING',
         `[quantize] nothing left to quantise: expected at least one float matrix, got ${targets.length} matrices that are all int8 already. Remove this step from the recipe.`,
         { matrices: targets.length },
       );
-    return { ...model, weights: int8Store(model.weights, quantized) };
+    const widths = new Map(open.map((name) => [name, { codec: 'int8' } as const]));
+    return { ...model, weights: roundedStore(model.weights, widths) };
   },
 };
-
-/** Encodes when read, one weight at a time: a model is never held twice. */
-function int8Store(inner: WeightStore, quantized: ReadonlySet<string>): WeightStore {
-  const specs = new Map<string, WeightSpec>();
-  for (const [name, spec] of inner.specs)
-    specs.set(name, quantized.has(name) ? { codec: 'int8', shape: spec.shape } : spec);
-  return {
-    specs,
-    async read(name) {
-      const weight = await inner.read(name);
-      return quantized.has(name) ? encode('int8', weight.shape, decode(weight)) : weight;
-    },
-    close: inner.close && (() => inner.close!()),
-  };
-}

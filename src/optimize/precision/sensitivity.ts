@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { ObservedInputs } from '../../compress/index.ts';
 import { formatWidth } from '../../compress/quantize/width.ts';
+import { hashModel } from '../../format/node/hash-model.ts';
 import type { Model, WeightStore } from '../../model/config.ts';
 import { traceEncoder } from '../../model/encoder.ts';
 import type { Role } from '../../model/roles.ts';
 import { byteSize, columnsOf, decode, encode, type Weight, type WeightSpec } from '../../tensor/codec.ts';
-import { hashModel } from '../hash-model.ts';
 import { observeInputs } from '../observe.ts';
 import { type Sequence, type SequenceOptions, sequencesOf } from '../sequences.ts';
 import { type Distance, Reference } from './distance.ts';
