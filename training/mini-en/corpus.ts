@@ -22,6 +22,8 @@ export interface Corpus {
   readonly hash: string;
 }
 
+/** Texts in all: as many as the teacher can embed in half an hour. */
+const TEXTS = 200_000;
 const SCENES = 20_000;
 const SEED = 1;
 
@@ -40,18 +42,23 @@ export async function readCorpus(path: string, banking: string): Promise<Corpus>
   ];
   if (existsSync(banking)) all.push([banking77(banking), Number.POSITIVE_INFINITY]);
   const random = new Random(SEED);
+  const sourceOf = new Map<string, Source>();
   const texts: string[] = [];
-  const sources: SourceCount[] = [];
-  for (const [{ name, licence, origin, texts: read }, most] of all) {
+  for (const [source, most] of all) {
     const found: string[] = [];
-    for await (const text of read()) found.push(text);
+    for await (const text of source.texts()) found.push(text);
     const unique = [...distinct(found)];
-    const chosen = [...random.permutation(unique.length).subarray(0, most)].map((i) => unique[i]);
-    for (const text of chosen) texts.push(text);
-    sources.push({ name, licence, origin, texts: chosen.length });
+    for (const i of random.permutation(unique.length).subarray(0, most)) {
+      texts.push(unique[i]);
+      if (!sourceOf.has(unique[i])) sourceOf.set(unique[i], source);
+    }
   }
   const unique = [...distinct(texts)];
-  const order = Array.from(random.permutation(unique.length), (i) => unique[i]);
+  const order = Array.from(random.permutation(unique.length).subarray(0, TEXTS), (i) => unique[i]);
+  const sources = all.map(([source]): SourceCount => {
+    const { name, licence, origin } = source;
+    return { name, licence, origin, texts: order.filter((text) => sourceOf.get(text) === source).length };
+  });
   const hash = createHash('sha256').update(order.join('\n')).digest('hex');
   const corpus = { texts: order, sources, hash };
   await writeWhole(path, [JSON.stringify(corpus)]);

@@ -7,6 +7,7 @@ import { hashModel } from '../../format/node/hash-model.ts';
 import { openModel } from '../../format/node/open.ts';
 import { createTokenizer } from '../../format/tokenizer.ts';
 import type { Model } from '../../model/config.ts';
+import { names } from '../../model/names.ts';
 import { loadModel } from '../../runtime/index.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { fillTeacherCache, openTeacherCache } from '../../train/data/teacher-cache.ts';
@@ -14,6 +15,7 @@ import { tokenTexts } from '../../train/data/tokens.ts';
 import { distillEmbeddings } from '../../train/distill/embedding.ts';
 import { foldLayers } from '../../train/distill/fold.ts';
 import { quantizeInt8 } from '../quantize/int8.ts';
+import type { ObservedInputs } from '../quantize/statistics.ts';
 import type { StepContext, StepDefinition, TrainingContext } from '../step.ts';
 import { buildStudent } from './student.ts';
 import { layerMap, studentSchema } from './student-spec.ts';
@@ -62,9 +64,17 @@ export const distillEmbedding: StepDefinition<Options> = {
       path: at('teacher.f16'),
       key: sha256(JSON.stringify([teacherHash, textsHash, options.teacher])),
     };
-    const width = await cacheRows(model, options, texts, rows, context);
+    const running = options.teacher === 'int8' ? await inInt8(model) : model;
+    const width = await cacheRows(running, options, texts, rows, context);
     const key = sha256(JSON.stringify([teacherHash, textsHash, options]));
-    const student = await madeStudent(model, options, texts, at(`student-${key}.safetensors`), context);
+    const student = await madeStudent(
+      model,
+      running,
+      options,
+      texts,
+      at(`student-${key}.safetensors`),
+      context,
+    );
     const cache = await openTeacherCache(rows.path, rows.key, width);
     const tokens = tokenTexts(
       texts,
@@ -100,23 +110,23 @@ function expectTraining({ training }: StepContext): TrainingContext {
   );
 }
 
+/** The teacher with products in int8, its table as it was. */
+const inInt8 = async (teacher: Model): Promise<Model> =>
+  quantizeInt8.apply(
+    teacher,
+    { step: 'quantize', bits: 8, embeddings: false, head: true, layers: 'all' },
+    {},
+  );
+
 /** Sees to it that the teacher's rows are on the disk; gives their width. */
 async function cacheRows(
   teacher: Model,
-  { teacher: precision, cacheBytes }: Options,
+  { cacheBytes }: Options,
   texts: readonly string[],
   { path, key }: { readonly path: string; readonly key: string },
   { signal, onProgress }: StepContext,
 ): Promise<number> {
-  const faster =
-    precision === 'int8'
-      ? await quantizeInt8.apply(
-          teacher,
-          { step: 'quantize', bits: 8, embeddings: false, head: true, layers: 'all' },
-          {},
-        )
-      : teacher;
-  const model = await loadModel(faster, { threads: 1 });
+  const model = await loadModel(teacher, { threads: 1 });
   try {
     const width = (await model.embed([texts[0]]))[0].length;
     await fillTeacherCache(
@@ -140,11 +150,13 @@ async function cacheRows(
 /** The untrained student, from the file of an earlier call where there is one. */
 async function madeStudent(
   teacher: Model,
+  running: Model,
   { student: spec, foldTexts, maxTokens }: Options,
   texts: readonly string[],
   path: string,
-  { signal, onProgress }: StepContext,
+  context: StepContext,
 ): Promise<Model> {
+  const { signal, onProgress } = context;
   if (existsSync(path)) return { ...(await openModel(path)), recipe: teacher.recipe };
   const tokenizer = await createTokenizer(teacher.tokenizer!, Math.min(maxTokens, teacher.config.maxLength));
   const all = tokenTexts(texts, tokenizer);
@@ -153,7 +165,7 @@ async function madeStudent(
   const below = layerMap(spec, teacher.config.layers.length)[0];
   const folded = spec.fold
     ? await foldLayers(
-        teacher,
+        running,
         { ...all, count: Math.min(foldTexts, all.count) },
         {
           below,
@@ -162,9 +174,25 @@ async function madeStudent(
         },
       )
     : undefined;
-  const student = await buildStudent(teacher, spec, { counts, folded });
+  const observed = await observedNeurons(teacher, spec, context);
+  const student = await buildStudent(teacher, spec, { counts, folded, observed });
   await writeArtifact(student, path, { signal });
   return student;
+}
+
+/** What the neurons that may go do on the text, where it can be looked at. */
+async function observedNeurons(
+  teacher: Model,
+  spec: Options['student'],
+  { observe }: StepContext,
+): Promise<ObservedInputs | undefined> {
+  const { layers } = teacher.config;
+  const kept = layerMap(spec, layers.length);
+  if (!observe || (spec.feedForwardSize ?? Infinity) >= layers[kept[0]].feedForwardSize) return undefined;
+  return observe(teacher, {
+    products: kept.map((layer) => `${names.layer(layer).down}.weight`),
+    moments: true,
+  });
 }
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');

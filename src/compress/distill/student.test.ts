@@ -3,6 +3,7 @@ import { madeEncoder } from '../../../test/made-encoder.ts';
 import { bytesSource, encodeArtifact, openArtifact } from '../../format/index.ts';
 import { createTokenizer } from '../../format/tokenizer.ts';
 import type { Model } from '../../model/config.ts';
+import { observeInputs } from '../../optimize/index.ts';
 import { loadModel } from '../../runtime/index.ts';
 import { tokenTexts } from '../../train/data/tokens.ts';
 import { foldLayers } from '../../train/distill/fold.ts';
@@ -87,6 +88,18 @@ describe('a student', () => {
     expect(near).toBeGreaterThan(lowestCosine(await embed(await student(teacher, { layers: [1] })), whole));
     expect(near).toBeGreaterThan(0.9);
     await expect(student(teacher, { layers: [1], fold: true })).rejects.toMatchObject({ code: 'FOLD_TEXT' });
+  });
+
+  it('loses less with neurons chosen and fitted on text than by weights alone', async () => {
+    const teacher = madeEncoder();
+    const { inputs } = await observeInputs(teacher, TEXTS, {
+      products: [0, 1].map((i) => `layers.${i}.feedForward.down.weight`),
+      moments: true,
+    });
+    const whole = await embed(teacher);
+    const plain = lowestCosine(await embed(await student(teacher, { feedForwardSize: 16 })), whole);
+    const made = await student(teacher, { feedForwardSize: 16 }, { observed: inputs });
+    expect(lowestCosine(await embed(made), whole)).toBeGreaterThan(plain);
   });
 
   it.each([

@@ -4,6 +4,7 @@ import { names } from '../../model/names.ts';
 import { decode, encode, type Weight } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import type { FoldedTables } from '../../train/distill/fold.ts';
+import type { ObservedInputs } from '../quantize/statistics.ts';
 import { factoriseTable, timesProjection } from './factorise.ts';
 import {
   cutLayer,
@@ -15,6 +16,7 @@ import {
   submatrix,
   subvector,
 } from './layer-weights.ts';
+import { pruneNeurons } from './neurons.ts';
 import { layerMap, type StudentSpec } from './student-spec.ts';
 import { pruneVocabulary } from './vocabulary.ts';
 
@@ -24,6 +26,8 @@ export interface StudentText {
   readonly counts?: ArrayLike<number>;
   /** The layers below the first that is kept, as tables. */
   readonly folded?: FoldedTables;
+  /** What the down products of the teacher's layers read, with moments: neurons are else chosen by weights alone. */
+  readonly observed?: ObservedInputs;
 }
 
 type Tensors = Map<string, { readonly shape: readonly number[]; readonly data: Float32Array }>;
@@ -53,19 +57,29 @@ export async function buildStudent(
   for (const [to, from] of map.entries()) {
     const layer = config.layers[from];
     const at = names.layer(from);
+    const size = spec.feedForwardSize ?? layer.feedForwardSize;
+    const seen = size < layer.feedForwardSize ? text.observed?.get(`${at.down}.weight`) : undefined;
+    const down = await read(`${at.down}.weight`);
+    const pruned = seen && pruneNeurons(down, await read(`${at.down}.bias`), seen, size);
     const kept: KeptParts = {
       channels,
       heads: largest(
         headScores(await read(`${at.output}.weight`), await read(`${at.value}.weight`), C, layer.headSize),
         spec.heads ?? layer.heads,
       ),
-      neurons: largest(
-        neuronScores(await read(`${at.up}.weight`), await read(`${at.down}.weight`), C),
-        spec.feedForwardSize ?? layer.feedForwardSize,
-      ),
+      neurons: pruned?.neurons ?? largest(neuronScores(await read(`${at.up}.weight`), down, C), size),
     };
     for (const [name, tensor] of await cutLayer(read, from, to, kept, { ...layer, channels: C }))
       tensors.set(name, tensor);
+    if (pruned) {
+      const target = names.layer(to).down;
+      const all = Array.from({ length: size }, (_, i) => i);
+      tensors.set(`${target}.weight`, {
+        shape: [channels.length, size],
+        data: submatrix(pruned.weight, size, channels, all),
+      });
+      tensors.set(`${target}.bias`, { shape: [channels.length], data: subvector(pruned.bias, channels) });
+    }
   }
   const maxLength = spec.maxLength ?? config.maxLength;
   const tables = await inputTables(config, spec, { word, counts, channels, maxLength, text, read });
