@@ -12,6 +12,7 @@ import { mergeAttentionCases, residueCases } from './cases/residue.ts';
 import { rotaryCases } from './cases/rotary.ts';
 import { rowAttentionCases } from './cases/row-attention.ts';
 import { activationCases, l2NormalizeCases, layerNormCases, softmaxCases } from './cases/rows.ts';
+import { scaledLinearCases, scaledRowsCases } from './cases/scaled-input.ts';
 import { scoredAttentionCases } from './cases/scored-attention.ts';
 import { spikingAttentionCases } from './cases/spiking-attention.ts';
 import { storedAttentionCases } from './cases/stored-attention.ts';
@@ -32,12 +33,14 @@ export const CASES: readonly ConformanceCase[] = [
   ...linearAttentionCases,
   ...linearCases,
   ...lowBitCases,
+  ...scaledLinearCases,
   ...mergeAttentionCases,
   ...poolCases,
   ...projectRowsCases,
   ...quantizeBinaryCases,
   ...quantizeRowsCases,
   ...givenRangeCases,
+  ...scaledRowsCases,
   ...rotaryCases,
   ...scoredAttentionCases,
   ...residueCases,

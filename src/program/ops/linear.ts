@@ -41,8 +41,9 @@ export const padHead = (size: number): number => (size + 7) & ~7;
  * `y = activation(x Wᵀ + b) + residual`, with x `[…, K]` and W `[C, K]`; several weights are stacked by rows.
  * A weight in an integer codec takes x through quantisation and an integer product: x by each row's own range, or by
  * the range `<product>.inputRange` where there is one (`quantizeRows`), or as signs by `<product>.inputBinary`
- * (`quantizeBinary`, binary weights alone). A product has its weight's name without `.weight`; stacked weights share
- * x, so each part or none has such a range, and the first part's is taken.
+ * (`quantizeBinary`, binary weights alone). `<product>.inputScale` multiplies x's columns before they are quantised.
+ * A product has its weight's name without `.weight`; stacked weights share x, so each part or none has such
+ * companions, and the first part's are taken.
  * @throws `SHAPE_MISMATCH`, `CODEC_UNSUPPORTED`, `INPUT_QUANTIZATION`
  */
 export function linear(
@@ -105,7 +106,7 @@ export function linear(
       formatShape(shape),
       formatShape(options.residual.shape),
     );
-  const { inputs, binaryInput } = quantized ? integers(t, x, weights) : { inputs: [x], binaryInput: false };
+  const { inputs, binaryInput } = quantized ? integers(t, x, weights) : floats(t, x, weights);
   if (options.residual) inputs.push(options.residual);
   return t.emit('linear', {
     inputs,
@@ -123,29 +124,43 @@ export function linear(
   })[0];
 }
 
+const refused = (what: string, expected: string, got: string) =>
+  new AttenuateError(
+    'INPUT_QUANTIZATION',
+    `[linear] ${what}: expected ${expected}, got ${got}. Quantise the activations of this product anew.`,
+    { expected, got },
+  );
+
+const companionNames = (weights: readonly Parameter[], suffix: string): string[] =>
+  weights.map(({ name }) => `${name.replace(/\.weight$/, '')}.${suffix}`);
+
+interface ProductInputs {
+  readonly inputs: Value[];
+  readonly binaryInput: boolean;
+}
+
+/** x as it is; weights that were made for a scaled x would give something else. */
+function floats(t: Tracer, x: Value, weights: readonly Parameter[]): ProductInputs {
+  const scaled = companionNames(weights, 'inputScale').find((name) => t.has(name));
+  if (scaled) throw refused('a scaled input of float weights', 'weights in an integer codec', scaled);
+  return { inputs: [x], binaryInput: false };
+}
+
 /** x as what an integer product reads, as the weights' companions say. */
-function integers(
-  t: Tracer,
-  x: Value,
-  weights: readonly Parameter[],
-): { inputs: Value[]; binaryInput: boolean } {
-  const companion = (suffix: string): Parameter | undefined => {
-    const names = weights.map(({ name }) => `${name.replace(/\.weight$/, '')}.${suffix}`);
+function integers(t: Tracer, x: Value, weights: readonly Parameter[]): ProductInputs {
+  const companion = (suffix: string, shape: readonly number[]): Parameter | undefined => {
+    const names = companionNames(weights, suffix);
     const found = names.filter((name) => t.has(name));
     if (found.length === 0) return undefined;
     if (found.length < names.length)
       throw refused(`${suffix} of some parts alone`, names.join(', '), found.join(', '));
-    return t.parameter(names[0], [2]);
+    return t.parameter(names[0], shape);
   };
-  const refused = (what: string, expected: string, got: string) =>
-    new AttenuateError(
-      'INPUT_QUANTIZATION',
-      `[linear] ${what}: expected ${expected}, got ${got}. Quantise the activations of this product anew.`,
-      { expected, got },
-    );
-  const [range, binary] = [companion('inputRange'), companion('inputBinary')];
-  if (!binary) return { inputs: [...quantizeRows(t, x, range)], binaryInput: false };
-  if (range) throw refused('two ways to quantise an input', 'one', `${range.name} and ${binary.name}`);
+  const [range, binary] = [companion('inputRange', [2]), companion('inputBinary', [2])];
+  const scale = companion('inputScale', [weights[0].shape[1]]);
+  if (!binary) return { inputs: [...quantizeRows(t, x, range, scale)], binaryInput: false };
+  const second = range ?? scale;
+  if (second) throw refused('two ways to quantise an input', 'one', `${second.name} and ${binary.name}`);
   const other = weights.find(({ codec }) => codec !== 'binary');
   if (other) throw refused('binary input of other weights', `${other.name} in binary`, other.codec);
   return { inputs: [...quantizeBinary(t, x, binary)], binaryInput: true };

@@ -1,4 +1,5 @@
 import type { Activation } from '../../../program/ops/activation.ts';
+import type { QuantizeRowsAttributes } from '../../../program/ops/quantize-rows.ts';
 import type { FunctionBuilder, Variable } from '../assembler.ts';
 import { f32, f32x4, type I32, i8x16, i16x8, i32, i32x4, type V128, v128 } from '../instructions.ts';
 import { eachVector, kernel, multiplyAdd, plus, reduce, splat, times } from './kernel.ts';
@@ -139,17 +140,26 @@ export const activationKernel = (activation: Activation) =>
   });
 
 /**
- * Affine quantisation of rows, by each row's own range or by the one at `range`, [low, high]. Codes are 0…127 (`u7`), 0…255 (`u8`, and `i16` in two bytes), or −128…127
+ * Affine quantisation of rows, by each row's own range or by the one at `range`, [low, high], once their columns are
+ * multiplied by what stands at `by`. Codes are 0…127 (`u7`), 0…255 (`u8`, and `i16` in two bytes), or −128…127
  * (`s8`, the zero point moved along); a row of codes is padded with zeros that meet zero weights.
  */
-export const quantizeRowsKernel = (given: boolean) =>
+export const quantizeRowsKernel = ({ range: given, scaled }: QuantizeRowsAttributes) =>
   kernel({
-    name: 'quantize_rows',
-    fields: { x: 'i32', codes: 'i32', scales: 'i32', range: 'i32', columns: 'i32', pitch: 'i32' },
+    name: `quantize_rows${given ? '_range' : ''}${scaled ? '_scaled' : ''}`,
+    fields: {
+      x: 'i32',
+      codes: 'i32',
+      scales: 'i32',
+      range: 'i32',
+      by: 'i32',
+      columns: 'i32',
+      pitch: 'i32',
+    },
     build({ features }, f, at, begin, end) {
       const levels = features.dot === 'u7' ? 128 : 256;
       const shift = features.dot === 's8' ? -128 : 0;
-      const [x, out, row0] = f.localArray('i32', 3);
+      const [x, out, row0, by] = f.localArray('i32', 4);
       const low = f.localArray('v128', 4);
       const high = f.localArray('v128', 4);
       const r = f.localArray('v128', 4);
@@ -160,13 +170,18 @@ export const quantizeRowsKernel = (given: boolean) =>
         f.set(row0, i32.add(at.x, i32.mul(row, times(at.columns, 4))));
         for (const v of [...low, ...high]) f.set(v, v128.zero);
         f.set(x, row0);
+        f.set(by, at.by);
         const widen = (v: Variable<'v128'>, slot: number) => {
           f.set(low[slot], f32x4.pmin(v, low[slot]));
           f.set(high[slot], f32x4.pmax(v, high[slot]));
         };
         if (given)
           for (const offset of [0, 4]) widen(f.local('v128', v128.load32_splat(at.range, offset)), 0);
-        else eachVector(f, at.columns, [x], 4, (lanes) => widen(f.local('v128', lanes.load(x)), lanes.slot));
+        else
+          eachVector(f, at.columns, scaled ? [x, by] : [x], 4, (lanes) => {
+            const v = lanes.load(x);
+            widen(f.local('v128', scaled ? f32x4.mul(v, lanes.load(by)) : v), lanes.slot);
+          });
         const lowest = reduce(f, low, f32x4.min);
         const range = f32x4.sub(reduce(f, high, f32x4.max), lowest);
         f.set(scale, f32x4.max(f32x4.div(range, v128.f32x4(levels - 1)), v128.f32x4(1e-30)));
@@ -178,6 +193,7 @@ export const quantizeRowsKernel = (given: boolean) =>
         f.emit(v128.store32_lane(scalesAt, magic, 0, 4));
         f.set(magic, f32x4.add(zero, v128.f32x4(ROUNDING)));
         f.set(x, row0);
+        f.set(by, at.by);
         f.set(
           out,
           i32.add(at.codes, i32.mul(i32.mul(row, at.pitch), i32.const(features.dot === 'i16' ? 2 : 1))),
@@ -188,14 +204,15 @@ export const quantizeRowsKernel = (given: boolean) =>
           given
             ? f32x4.min(f32x4.max(v, f32x4.sub(v128.zero, zero)), f32x4.sub(v128.f32x4(levels - 1), zero))
             : v;
+        const value = (offset: number): V128 => {
+          const v = v128.load(x, offset);
+          return scaled ? f32x4.mul(v, v128.load(by, offset)) : v;
+        };
         const sixteen = () => {
           for (let i = 0; i < 4; i++)
             f.set(
               r[i],
-              i32x4.sub(
-                f32x4.add(clip(f32x4.mul(v128.load(x, 16 * i), inverse)), magic),
-                v128.i32x4(0x4b400000),
-              ),
+              i32x4.sub(f32x4.add(clip(f32x4.mul(value(16 * i), inverse)), magic), v128.i32x4(0x4b400000)),
             );
           if (shift) for (let i = 0; i < 4; i++) f.set(r[i], i32x4.add(r[i], v128.i32x4(shift)));
           // The last few columns: what stands past the row becomes the code 0.
@@ -217,6 +234,7 @@ export const quantizeRowsKernel = (given: boolean) =>
           else if (features.dot === 'u8') f.emit(v128.store(out, i8x16.narrow_i16x8_u(a, b)));
           else f.emit(v128.store(out, i8x16.min_u(i8x16.narrow_i16x8_u(a, b), v128.i8x16(127))));
           f.increment(x, 64);
+          if (scaled) f.increment(by, 64);
           f.increment(out, features.dot === 'i16' ? 32 : 16);
           f.increment(left, -16);
         };

@@ -1,5 +1,6 @@
 import type { Activation, ActivationNode } from '../../../program/ops/activation.ts';
 import type { LayerNormNode } from '../../../program/ops/layer-norm.ts';
+import type { QuantizeRowsNode } from '../../../program/ops/quantize-rows.ts';
 import type { Node } from '../../../program/program.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import {
@@ -47,21 +48,25 @@ export const layerNormLowering: OpLowering<LayerNormNode> = {
   },
 };
 
-const quantizeKey = ({ parameters }: Node): string =>
-  parameters.length ? 'quantizeRows:range' : 'quantizeRows:';
+const quantizeKey = ({ attributes: { range, scaled } }: QuantizeRowsNode): string =>
+  `quantizeRows:${range ? 'range' : ''}${scaled ? 'scaled' : ''}`;
 
-export const quantizeRowsLowering: OpLowering = {
+export const quantizeRowsLowering: OpLowering<QuantizeRowsNode> = {
   kind: 'quantizeRows',
-  kernels: { quantizeRows: (range) => quantizeRowsKernel(range !== '') as Kernel },
+  kernels: {
+    quantizeRows: (which) =>
+      quantizeRowsKernel({ range: which.startsWith('range'), scaled: which.endsWith('scaled') }) as Kernel,
+  },
   keys: (node) => [quantizeKey(node)],
   steps(node, lowering) {
     const { at, shape, first, count, features } = lowering;
     const [codes, scales] = node.outputs;
     const pitch = shape(codes).at(-1)!;
     const bytes = pitch * (features.dot === 'i16' ? 2 : 1);
-    const { x, columns } = rowsOf(node, lowering);
-    const range = node.parameters.map(lowering.weight)[0] ?? 0;
-    const fields = { x, codes: at(codes, first, bytes), scales: at(scales, first, 8), range, columns, pitch };
-    return [lowering.step(quantizeKey(node), fields, count)];
+    const weights = node.parameters.map(lowering.weight);
+    const range = node.attributes.range ? weights[0] : 0;
+    const by = node.attributes.scaled ? weights.at(-1)! : 0;
+    const places = { codes: at(codes, first, bytes), scales: at(scales, first, 8), range, by, pitch };
+    return [lowering.step(quantizeKey(node), { ...rowsOf(node, lowering), ...places }, count)];
   },
 };
