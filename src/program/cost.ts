@@ -11,7 +11,7 @@ export interface OpCost extends Work {
   readonly kind: string;
   /** Name of the stage that the node stands in; empty outside any. */
   readonly stage: string;
-  /** Name of the node's first output. */
+  /** Name of the node's first output, or of the first gradient where it has none. */
   readonly name: string;
   /** The part of `bytesRead` that is weights. */
   readonly weightBytes: number;
@@ -38,10 +38,12 @@ export function cost(program: Program, bindings: Bindings): ProgramCost {
     return {
       kind: node.kind,
       stage,
-      name: node.outputs[0].name,
+      name: node.outputs[0]?.name ?? `gradient of ${node.gradients?.[0].name ?? 'nothing'}`,
       multiplyAdds: multiplyAddsOf(node, bindings),
       bytesRead: weightBytes + inputBytes(node, bindings),
-      bytesWritten: node.outputs.reduce((sum, v) => sum + bytesOf(v, bindings), 0),
+      bytesWritten:
+        node.outputs.reduce((sum, v) => sum + bytesOf(v, bindings), 0) +
+        (node.gradients ?? []).reduce((sum, p) => sum + byteSize(p), 0),
       weightBytes,
     };
   });
