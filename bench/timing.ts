@@ -22,12 +22,15 @@ export interface Comparison {
 
 const SPREAD_LIMIT = 0.1;
 
+/** What is timed: a call, or what times its own calls elsewhere and gives the milliseconds of one. */
+export type Contender = (() => unknown) | { time(repeats: number): Promise<number> };
+
 /**
  * Times contenders A/B/C/A/B/C… in one process. A neighbour on the machine can halve a core for a while, so
  * only ratios of adjacent blocks are compared, and a round whose halves disagree is run again.
  */
 export async function interleave(
-  contenders: readonly (() => unknown)[],
+  contenders: readonly Contender[],
   { blocks = 24, blockMs = 60, rounds = 3, warmCalls = 2 }: InterleaveOptions = {},
 ): Promise<Comparison> {
   const repeats: number[] = [];
@@ -48,7 +51,8 @@ export async function interleave(
   }
 }
 
-async function time(call: () => unknown, repeats: number): Promise<number> {
+async function time(call: Contender, repeats: number): Promise<number> {
+  if (typeof call !== 'function') return call.time(repeats);
   const start = performance.now();
   for (let i = 0; i < repeats; i++) await call();
   return (performance.now() - start) / repeats;

@@ -7,8 +7,8 @@ import { trace } from '../../src/program/trace.ts';
 import { elements, encode, type Weight } from '../../src/tensor/codec.ts';
 import { symbol } from '../../src/tensor/dim.ts';
 import { Random } from '../../src/tensor/random.ts';
+import { HEADS } from './inputs.ts';
 
-export const HEADS = 12;
 /** The order in which queries, keys and values are stacked. */
 const PARTS: readonly Projection[] = ['query', 'key', 'value'];
 
@@ -39,11 +39,6 @@ export function variants(): { name: string; mechanism: Mechanism; options: Recor
 }
 
 await Promise.all(variants().map(({ mechanism, options }) => mechanism.prepare?.(options as never)));
-
-/** Queries, keys and values `[3H, n, D′]` of unit variance, the same for every mechanism. */
-export function stackedInput(headSize: number, n: number): Float32Array {
-  return new Random(4 + headSize).gaussians(3 * HEADS * n * padHead(headSize));
-}
 
 export function attentionCase(
   { name, mechanism, options }: ReturnType<typeof variants>[number],

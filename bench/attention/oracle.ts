@@ -1,6 +1,6 @@
 import { evaluateMask, type MaskExpression } from '../../src/program/mask/expression.ts';
 import { padHead } from '../../src/program/ops/linear.ts';
-import { HEADS } from './cases.ts';
+import { HEADS } from './inputs.ts';
 
 /** Query rows that are compared: spread over the sequence, both ends included. */
 export function sampledRows(n: number, count = 12): number[] {

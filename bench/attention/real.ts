@@ -2,39 +2,48 @@ import { WasmEngine } from '../../src/backend/wasm/engine.ts';
 import { traceEncoder } from '../../src/model/encoder.ts';
 import type { AttentionNode } from '../../src/program/ops/attention.ts';
 import type { Program } from '../../src/program/program.ts';
-import { type Configuration, configure } from '../../src/runtime/configure.ts';
-import { nodePlatform } from '../../src/runtime/node/platform.ts';
-import { cosine, median } from '../outputs.ts';
-import { failedRow, type Row } from '../report.ts';
+import type { Configuration } from '../../src/runtime/configure.ts';
+import { cosine } from '../outputs.ts';
 import { readMails } from '../spam.ts';
 import type { Subjects } from '../subjects.ts';
 import { interleave } from '../timing.ts';
 import { attentionCase, variants } from './cases.ts';
+import { HEADS } from './inputs.ts';
 import { relativeL1 } from './oracle.ts';
+import { openCase } from './setting.ts';
+import type { RealFigure } from './store.ts';
 
-const LENGTH = 4096;
+export const REAL_LENGTH = 4096;
 /** Mechanisms whose worth shows only on what a real model computes. */
-const ON_REAL = /^(dynamic|dense-int8|local$)/;
+const ON_REAL = /^(dynamic.*|dense-int8.*|local)$/;
+export const realNames = (): string[] =>
+  variants()
+    .map(({ name }) => name)
+    .filter((name) => ON_REAL.test(name));
 
-/** Queries, keys and values `[3H, n, D]` of every layer for one long document, positions tiled. */
+/**
+ * Queries, keys and values `[3H, n, D]` of every layer for long documents in a row, positions tiled.
+ * @param skip tokens of the corpus that come first and are left out
+ */
 export async function realActivations(
   subjects: Subjects,
   n: number,
-  { features, tiles }: Configuration,
+  { features, tiles }: Pick<Configuration, 'features' | 'tiles'>,
+  skip = 0,
 ): Promise<Float32Array[]> {
   const model = await subjects.model('float32');
   const tokenizing = await subjects.load('float32');
   const mails = await readMails(40, 20_000);
   const ids: number[] = [];
   for (const { text } of mails) {
-    if (ids.length >= n) break;
+    if (ids.length >= skip + n) break;
     ids.push(...(await tokenizing.tokenize(text)));
   }
   tokenizing.dispose();
   // The tokenizer cuts at the model's own length: a longer document is several pieces in a row.
-  const document = ids.slice(0, n);
+  const document = ids.slice(skip, skip + n);
   if (document.length < n)
-    throw new Error(`[bench] documents too short: expected ${n} tokens, got ${ids.length}`);
+    throw new Error(`[bench] documents too short: expected ${skip + n} tokens, got ${ids.length}`);
   const config = { ...model.config, tilePositions: true, maxLength: n };
   const traced = await traceEncoder(config, model.weights.specs);
   const outputs = traced.nodes
@@ -56,77 +65,58 @@ export async function realActivations(
   return layers;
 }
 
-async function layerRow(
-  variant: ReturnType<typeof variants>[number],
-  layer: number,
-  qkv: Float32Array,
-  headSize: number,
-  { features, tiles }: Configuration,
-): Promise<Row> {
-  const open = async (which: ReturnType<typeof variants>[number]) => {
-    const made = attentionCase(which, headSize, LENGTH, qkv);
-    if (made.refusal) throw new Error(made.refusal);
-    const engine = await WasmEngine.create(made.program, made.weights, { features, tiles, threads: 1 });
-    const loader = engine.loader(made.weights);
-    for (const [name, { bytes }] of made.weights) loader.accept(name, 0, bytes);
-    loader.finish();
-    return { engine, run: async () => (await engine.run({ B: 1, N: LENGTH }, made.inputs))[0] };
-  };
-  const dense = await open(variants().find(({ name }) => name === 'dense')!);
-  const other = await open(variant);
-  const { mediansMs, ratios } = await interleave([dense.run, other.run], {
-    blocks: 3,
-    blockMs: 1,
-    rounds: 1,
-    warmCalls: 1,
-  });
-  const [want, got] = [await dense.run(), await other.run()];
-  dense.engine.dispose();
-  other.engine.dispose();
-  const perHead = cosine(got, want);
-  return {
-    id: `real-${variant.name}-layer${layer}-n${LENGTH}`,
-    metric: 'attention alone on a long document inside MiniLM; peer: our dense attention',
-    unit: 'ms',
-    better: 'lower',
-    ours: mediansMs[1],
-    peers: { 'our dense': mediansMs[0] },
-    ratio: 1 / ratios[1],
-    agrees: null,
-    tolerance: null,
-    details: { relativeL1: relativeL1(got, want), cosine: perHead },
-  };
+/** Share of the pairs of blocks that a choice made at run time keeps. */
+async function keptShare(
+  { program, weights, inputs }: ReturnType<typeof attentionCase>,
+  n: number,
+  configuration: Configuration,
+): Promise<number | null> {
+  const node = program.nodes.find(({ kind }) => kind === 'selectBlocks');
+  if (!node) return null;
+  const [, entries, kept] = node.outputs;
+  const open = await openCase(
+    { program: { ...program, outputs: [kept, entries] }, weights, inputs },
+    n,
+    configuration,
+  );
+  const [counts, all] = await open.run();
+  open.dispose();
+  return counts.reduce((a, b) => a + b, 0) / (all.length / 2);
 }
 
-/** Error and speed on MiniLM's own activations, layer by layer, and the whole model's speed-up. */
-export async function realRows(subjects: Subjects): Promise<Row[]> {
-  const model = await subjects.model('float32');
-  const configuration = await configure(model.config, { threads: 1 }, nodePlatform);
-  const out: Row[] = [];
-  let layers: Float32Array[];
-  try {
-    layers = await realActivations(subjects, LENGTH, configuration);
-  } catch (error) {
-    return [failedRow(`real-n${LENGTH}`, error)];
+/** Error and speed of some mechanisms on one layer's own activations, each in turn with our dense attention. */
+export async function measureLayer(
+  layer: number,
+  qkv: Float32Array,
+  names: readonly string[],
+  configuration: Configuration,
+): Promise<RealFigure[]> {
+  const headSize = qkv.length / (3 * HEADS * REAL_LENGTH);
+  const cases = ['dense', ...names].map((name) =>
+    attentionCase(variants().find((variant) => variant.name === name)!, headSize, REAL_LENGTH, qkv),
+  );
+  const open = await Promise.all(cases.map((made) => openCase(made, REAL_LENGTH, configuration)));
+  const { mediansMs, ratios } = await interleave(
+    open.map(({ compute }) => compute),
+    { blocks: 3, blockMs: 1, rounds: 2, warmCalls: 1 },
+  );
+  const outputs: Float32Array[] = [];
+  for (const one of open) {
+    outputs.push((await one.run())[0]);
+    one.dispose();
   }
-  for (const variant of variants().filter(({ name }) => ON_REAL.test(name))) {
-    const own: Row[] = [];
-    for (const [layer, qkv] of layers.entries()) {
-      const id = `real-${variant.name}-layer${layer}-n${LENGTH}`;
-      const { headSize } = model.config.layers[layer];
-      own.push(
-        await layerRow(variant, layer, qkv, headSize, configuration).catch((error) => failedRow(id, error)),
-      );
-    }
-    out.push(...own);
-    const worst = Math.max(...own.map(({ details }) => Number(details?.relativeL1 ?? Infinity)));
-    out.push({
-      ...failedRow(`real-${variant.name}-n${LENGTH}`, ''),
-      metric: 'largest relative L1 of a layer; peer: median speed-up over our dense',
-      ours: worst,
-      peers: { 'speed-up': median(own.map(({ ratio }) => ratio ?? 0)) },
-      note: undefined,
+  const figures: RealFigure[] = [];
+  for (const [i, name] of names.entries()) {
+    const [want, got] = [outputs[0], outputs[i + 1]];
+    figures.push({
+      name,
+      layer,
+      ms: mediansMs[i + 1],
+      timesDense: 1 / ratios[i + 1],
+      relativeL1: relativeL1(got, want),
+      cosine: cosine(got, want),
+      kept: await keptShare(cases[i + 1], REAL_LENGTH, configuration),
     });
   }
-  return out;
+  return figures;
 }

@@ -1,16 +1,15 @@
 import { OnnxGraph } from '../onnx.ts';
 import { type PeerName, runtime } from '../peers.ts';
-import { HEADS } from './cases.ts';
-
-export interface AttentionPeer {
-  readonly name: PeerName;
-  run(): Promise<Float32Array>;
-  dispose(): Promise<void>;
-}
+import { HEADS, stackedInput } from './inputs.ts';
 
 /** Dense attention as an exporter writes it, or as onnxruntime's own fused operator. */
 export const ATTENTION_GRAPHS = ['plain', 'fused'] as const;
 export type AttentionGraph = (typeof ATTENTION_GRAPHS)[number];
+
+export interface OpenGraph {
+  /** Attention, with queries, keys and values handed over and the output handed back. */
+  run(): Promise<Float32Array>;
+}
 
 function graphOf(kind: AttentionGraph, n: number, headSize: number): Uint8Array {
   const graph = new OnnxGraph();
@@ -30,33 +29,34 @@ function graphOf(kind: AttentionGraph, n: number, headSize: number): Uint8Array 
   return graph.bytes();
 }
 
-/** Opens dense attention on a peer, with the inputs that every mechanism gets (`[3H, n, D]`, D a multiple of 8). */
-export async function openAttention(
+/**
+ * Dense attention on a peer, with the inputs that every mechanism gets (D a multiple of 8).
+ * @param ready called when the inputs are there and nothing of the peer's is
+ */
+export async function openGraph(
   name: PeerName,
   kind: AttentionGraph,
-  qkv: Float32Array,
   n: number,
   headSize: number,
-): Promise<AttentionPeer> {
+  ready: () => void,
+): Promise<OpenGraph> {
   const ort = await runtime(name);
+  const qkv = stackedInput(headSize, n);
+  const size = HEADS * n * headSize;
+  const parts = [0, 1, 2].map((part) => qkv.subarray(part * size, (part + 1) * size));
+  const data = kind === 'fused' ? parts.map((part) => byToken(part, n, headSize)) : parts;
+  ready();
   const session = await ort.InferenceSession.create(graphOf(kind, n, headSize), {
     executionProviders: [name === 'onnxruntime-web' ? 'wasm' : 'cpu'],
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all',
   });
-  const size = HEADS * n * headSize;
-  const parts = [0, 1, 2].map((part) => qkv.slice(part * size, (part + 1) * size));
   const shape = kind === 'fused' ? [1, n, HEADS * headSize] : [1, HEADS, n, headSize];
-  const data = kind === 'fused' ? parts.map((part) => byToken(part, n, headSize)) : parts;
   const feeds = Object.fromEntries(
     ['q', 'k', 'v'].map((input, i) => [input, new ort.Tensor('float32', data[i], shape)]),
   );
-  return {
-    name,
-    run: async () => (await session.run(feeds)).o.data,
-    dispose: () => session.release(),
-  };
+  return { run: async () => (await session.run(feeds)).o.data };
 }
 
 /** `[H, n, D]` → `[n, H·D]` */
