@@ -80,7 +80,7 @@ export const i32 = {
     ge_s: 0x4e,
     ge_u: 0x4f,
   }),
-  ...table(['i32'] as const, 'i32', null, { eqz: 0x45 }),
+  ...table(['i32'] as const, 'i32', null, { eqz: 0x45, clz: 0x67, ctz: 0x68 }),
   load: load('i32', [0x28], 2),
   load8_s: load('i32', [0x2c], 0),
   load8_u: load('i32', [0x2d], 0),

@@ -109,7 +109,7 @@ export function softmaxRow({ module, features }: KernelContext, blocks: Blocks, 
             );
         else {
           f.set(cursor, p.s);
-          eachVector(f, p.keys, [cursor], 1, (lanes) =>
+          eachVector(f, p.keys, [cursor], 2, (lanes) =>
             body(
               lanes.load(cursor),
               (x) => lanes.store(cursor, x),

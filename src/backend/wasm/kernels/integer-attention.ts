@@ -1,6 +1,6 @@
 import type { Variable } from '../assembler.ts';
 import { f32, f32x4, type I32, i32, type V128, v128 } from '../instructions.ts';
-import { byTiles, NO_KEY, PAIR_FIELDS, pad } from './attention.ts';
+import { byTiles, NO_KEY, PAIR_FIELDS, pad, rowAt, tilesOf } from './attention.ts';
 import { type Blocks, KEYS, maskRows, scoreRow, softmaxRow, valueTile } from './attention-tiles.ts';
 import { eachHead, headPlace } from './heads.ts';
 import {
@@ -32,9 +32,6 @@ function closeRows({ module }: KernelContext, blocks: Blocks): number {
     );
   });
 }
-
-const tilesOf = (most: number, tile: (rows: number) => number): number[] =>
-  Array.from({ length: most + 1 }, (_, r) => (r ? tile(r) : 0));
 
 /**
  * The functions of one kernel. `soften` turns rows of scores into weights, `gather` adds their values: in float32, or
@@ -96,7 +93,6 @@ export function integerAttentionKernel(variant: IntegerAttentionVariant) {
       const S = context.scratch(f);
       const place = placesOf(f, plus(S, QUERY_BLOCK * SCORE_ROW), variant, context.features, at.S);
       const inverse = f.local('v128');
-      const rowAt = (base: I32, index: I32, bytes: number) => i32.add(base, i32.mul(index, i32.const(bytes)));
       const statsAt = (index: I32) => i32.add(place.stats, times(index, 4));
 
       const softmaxOfRows = () => {
@@ -122,8 +118,13 @@ export function integerAttentionKernel(variant: IntegerAttentionVariant) {
           const target = i32.add(rowAt(place.O, i, pitch * 4), j);
           if (floats) {
             f.set(x, i32.add(rowAt(v, first, pitch * 4), j));
-            byTiles(f, rows, i, (r) =>
-              f.call(floats[r], rowAt(S, i, SCORE_ROW), x, target, plus(statsAt(i), alpha), times(keys, 4)),
+            byTiles(
+              f,
+              rows,
+              i,
+              (r) =>
+                f.call(floats[r], rowAt(S, i, SCORE_ROW), x, target, plus(statsAt(i), alpha), times(keys, 4)),
+              4,
             );
           }
           if (integers) {

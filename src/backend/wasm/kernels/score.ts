@@ -1,6 +1,6 @@
 import { mentions, operands, type ScoreExpression } from '../../../program/score/expression.ts';
 import type { FunctionBuilder, Variable } from '../assembler.ts';
-import { f32, f32x4, i32, type V128, v128 } from '../instructions.ts';
+import { f32, f32x4, type I32, i32, type V128, v128 } from '../instructions.ts';
 import type { ScoreHook } from './attention.ts';
 import { type Blocks, scoreRow } from './attention-tiles.ts';
 import { type Features, type KernelContext, multiplyAdd, plus, splat, times } from './kernel.ts';
@@ -103,65 +103,76 @@ export function scoreHook(score: ScoreExpression, blocks: Blocks): ScoreHook {
     },
     scratchBytes: diagonalBytes * (parts.length + (hasTable ? 1 : 0)),
     build(context) {
-      const modify = modifyBlock(context, score, parts, blocks, diagonalBytes);
-      return (f, at, { scores, head, row, rows, first, keys, scratch }) => {
-        const field = at as Record<string, Variable<'i32'>> & { scoreScale: Variable<'f32'> };
-        f.call(
-          modify,
-          scores,
-          scratch,
-          rows,
-          keys,
-          i32.sub(first, row),
-          field.scoreScale,
-          field.scoreConstants,
-          i32.add(field.slopes, times(head, 4)),
+      const diagonals = prepareBlock(context, score, parts, diagonalBytes);
+      const modify = modifyRows(context, score, parts, blocks, diagonalBytes);
+      type Named = Record<string, Variable<'i32'>> & { scoreScale: Variable<'f32'> };
+      const slope = ({ slopes }: Named, head: I32) => i32.add(slopes, times(head, 4));
+      return {
+        block(f, at, { head, row, rows, first, keys, scratch }) {
+          const field = at as Named;
           // [H, 2R + 1]
-          i32.add(field.table, times(i32.mul(head, plus(times(field.reach, 2), 1)), 4)),
-          field.reach,
-        );
+          const table = i32.add(field.table, times(i32.mul(head, plus(times(field.reach, 2), 1)), 4));
+          const start = i32.sub(first, row);
+          if (diagonals !== null)
+            f.call(
+              diagonals,
+              ...[scratch, rows, keys, start, field.scoreConstants, slope(field, head), table, field.reach],
+            );
+        },
+        rows(f, at, { head, rows, keys, scratch, scores, from, count }) {
+          const field = at as Named;
+          // A row further down begins one diagonal earlier.
+          const own = i32.add(scratch, times(i32.sub(rows, from), 4));
+          f.call(
+            modify,
+            ...[scores, own, i32.const(count), keys, field.scoreScale, field.scoreConstants],
+            slope(field, head),
+          );
+        },
       };
     },
   };
 }
 
-function modifyBlock(
+/** Keys go by sixteens: what stands behind the last one is scratch too, and nobody reads it. */
+const sixteens = (keys: I32): I32 => times(i32.and(plus(keys, 15), i32.const(-16)), 4);
+
+const constantLocals = (f: FunctionBuilder, score: ScoreExpression, at: I32): ((x: number) => V128) => {
+  const locals = scoreConstants(score).map((x, i) => ({
+    x,
+    local: f.local('v128', v128.load32_splat(at, 4 * i)),
+  }));
+  return (x) => locals.find((c) => c.x === x)!.local;
+};
+
+/** What depends on the distance alone, one float for each diagonal of a block; null where nothing does. */
+function prepareBlock(
   { module, features }: KernelContext,
   score: ScoreExpression,
   parts: readonly string[],
-  blocks: Blocks,
   diagonalBytes: number,
-): number {
+): number | null {
+  if (parts.length === 0 && !mentions(score, 'table')) return null;
   return module.func(
-    'attention_score',
+    'attention_diagonals',
     {
-      s: 'i32',
       diagonals: 'i32',
       rows: 'i32',
       keys: 'i32',
       /** Distance of the block's first pair. */
       start: 'i32',
-      scale: 'f32',
       constants: 'i32',
       slope: 'i32',
       table: 'i32',
       reach: 'i32',
     },
     (f, p) => {
-      const constants = scoreConstants(score).map((x, i) => ({
-        x,
-        local: f.local('v128', v128.load32_splat(p.constants, 4 * i)),
-      }));
+      const constant = constantLocals(f, score, p.constants);
       const slope = f.local('v128', v128.load32_splat(p.slope));
-      const scale = f.local('v128', splat(p.scale));
-      const constant = (x: number): V128 => constants.find((c) => c.x === x)!.local;
-      const [i, t, count, cursor, diagonal] = f.localArray('i32', 5);
-      const end = f.local('i32');
-      // Keys go by sixteens: what stands behind the last one is scratch too, and nobody reads it.
-      f.set(count, times(i32.and(plus(p.keys, 15), i32.const(-16)), 4));
+      const [i, t, end, cursor] = f.localArray('i32', 4);
       // The first diagonal is that of the last row and the first key.
       f.set(p.start, plus(i32.sub(p.start, p.rows), 1));
-      f.set(end, i32.add(times(p.rows, 4), count));
+      f.set(end, i32.add(times(p.rows, 4), sixteens(p.keys)));
       const tableAt = parts.length * diagonalBytes;
       if (mentions(score, 'table'))
         f.for(t, i32.const(0), end, 4, () => {
@@ -175,40 +186,70 @@ function modifyBlock(
             ),
           );
         });
+      if (parts.length === 0) return;
       const lanes = f.local('v128');
-      const shared = (e: ScoreExpression): V128 | null => (e.op === 'slope' ? slope : null);
-      if (parts.length) {
-        f.set(
-          lanes,
-          f32x4.add(splat(f32.convert_i32_s(p.start)), f32x4.convert_i32x4_s(v128.i32x4(0, 1, 2, 3))),
-        );
-        f.for(t, i32.const(0), end, 16, () => {
-          f.set(cursor, i32.add(p.diagonals, t));
-          parts.forEach((part, slot) => {
-            const known = (e: ScoreExpression): V128 | null => {
-              if (e.op === 'distance') return lanes;
-              return e.op === 'table' ? v128.load(cursor, tableAt) : shared(e);
-            };
-            const value = compile(f, JSON.parse(part), { features, constant, known });
-            f.emit(v128.store(cursor, value, slot * diagonalBytes));
-          });
-          f.set(lanes, f32x4.add(lanes, v128.f32x4(4)));
+      f.set(
+        lanes,
+        f32x4.add(splat(f32.convert_i32_s(p.start)), f32x4.convert_i32x4_s(v128.i32x4(0, 1, 2, 3))),
+      );
+      f.for(t, i32.const(0), end, 16, () => {
+        f.set(cursor, i32.add(p.diagonals, t));
+        parts.forEach((part, slot) => {
+          const known = (e: ScoreExpression): V128 | null => {
+            if (e.op === 'distance') return lanes;
+            if (e.op === 'table') return v128.load(cursor, tableAt);
+            return e.op === 'slope' ? slope : null;
+          };
+          const value = compile(f, JSON.parse(part), { features, constant, known });
+          f.emit(v128.store(cursor, value, slot * diagonalBytes));
         });
-      }
-      f.set(diagonal, i32.add(p.diagonals, times(p.rows, 4)));
+        f.set(lanes, f32x4.add(lanes, v128.f32x4(4)));
+      });
+    },
+  );
+}
+
+/** Rows of scores through the expression, in place. */
+function modifyRows(
+  { module, features }: KernelContext,
+  score: ScoreExpression,
+  parts: readonly string[],
+  blocks: Blocks,
+  diagonalBytes: number,
+): number {
+  return module.func(
+    'attention_score',
+    {
+      s: 'i32',
+      /** Behind the first diagonal of the first row. */
+      diagonal: 'i32',
+      rows: 'i32',
+      keys: 'i32',
+      scale: 'f32',
+      constants: 'i32',
+      slope: 'i32',
+    },
+    (f, p) => {
+      const constant = constantLocals(f, score, p.constants);
+      const slope = f.local('v128', v128.load32_splat(p.slope));
+      const scale = f.local('v128', splat(p.scale));
+      const [i, t, count, cursor, end] = f.localArray('i32', 5);
+      const tableAt = parts.length * diagonalBytes;
+      f.set(count, sixteens(p.keys));
       f.set(end, i32.add(p.s, i32.mul(p.rows, i32.const(scoreRow(blocks)))));
       f.for(p.s, p.s, end, scoreRow(blocks), () => {
-        f.increment(diagonal, -4);
+        f.increment(p.diagonal, -4);
         f.for(i, i32.const(0), count, 64, () => {
           f.set(cursor, i32.add(p.s, i));
-          f.set(t, i32.add(diagonal, i));
+          f.set(t, i32.add(p.diagonal, i));
           for (let vector = 0; vector < 4; vector++) {
             const x = f.local('v128', f32x4.mul(v128.load(cursor, 16 * vector), scale));
             const known = (e: ScoreExpression): V128 | null => {
               if (e.op === 'score') return x;
               if (e.op === 'table') return v128.load(t, tableAt + 16 * vector);
+              if (e.op === 'slope') return slope;
               const slot = parts.indexOf(JSON.stringify(e));
-              return slot >= 0 ? v128.load(t, slot * diagonalBytes + 16 * vector) : shared(e);
+              return slot >= 0 ? v128.load(t, slot * diagonalBytes + 16 * vector) : null;
             };
             f.emit(v128.store(cursor, compile(f, score, { features, constant, known }), 16 * vector));
           }
