@@ -7,10 +7,13 @@ import type { BackendInfo, LoadOptions } from './types.ts';
 
 /**
  * Good on every engine measured; `tune` may find better for one device. Engines with a fused integer dot hold six rows
- * in registers, older ones spill them.
+ * in registers, older ones spill them; six rows of floats are held by fewer engines yet, and need the fused product.
  */
-export const defaultTiles = ({ dot }: Pick<Features, 'dot'>): Tiles => ({
-  float32: 4,
+export const defaultTiles = (
+  { dot, fused }: Pick<Features, 'dot' | 'fused'>,
+  keepsSixRows = false,
+): Tiles => ({
+  float32: fused && keepsSixRows ? 6 : 4,
   int8: dot === 'u8' || dot === 's8' ? 6 : 4,
 });
 
@@ -43,8 +46,8 @@ export async function configure(
   const threads = Math.max(1, Math.min(wanted, platform.maxThreads));
   if (options.threads !== undefined && threads < wanted)
     fallbacks.push(`${wanted} threads: ${platform.threadsReason ?? `only ${platform.maxThreads} here`}`);
-  const tiles =
-    (await platform.rememberedTiles?.(tilesKey(features)).catch(() => null)) ?? defaultTiles(features);
+  const remembered = await platform.rememberedTiles?.(tilesKey(features)).catch(() => null);
+  const tiles = remembered ?? defaultTiles(features, platform.keepsSixRows);
   return {
     features,
     tiles,

@@ -12,6 +12,8 @@ export interface Platform {
   readonly spawn: SpawnPool;
   /** Asks the engine for wider vectors; false when it has none. */
   readonly enableWide: () => boolean;
+  /** Whether the engine is known to keep a tile of six rows of floats in registers. */
+  readonly keepsSixRows?: boolean;
   /** Tiles that a tuning run on this device remembered. */
   readonly rememberedTiles?: (key: string) => Promise<Tiles | null>;
 }

@@ -27,10 +27,13 @@ async function spawn(members: readonly PoolMember[]): Promise<{ terminate(): voi
   return { terminate: () => workers.forEach((w) => void w.terminate()) };
 }
 
+/** From version 13.6 on V8 joins pairs of 128-bit vectors, and keeps a tile of six rows in registers. */
+const recent = Number(process.versions.v8.split('.').slice(0, 2).join('.')) >= 13.6;
+
 let wide = false;
-/** V8 joins pairs of 128-bit vectors from version 13.6 on, behind a flag that holds for the whole process. */
+/** The flag holds for the whole process. */
 function enableWide(): boolean {
-  if (!wide && Number(process.versions.v8.split('.').slice(0, 2).join('.')) >= 13.6) {
+  if (!wide && recent) {
     setFlagsFromString('--experimental-wasm-revectorize');
     wide = true;
   }
@@ -43,5 +46,6 @@ export const nodePlatform: Platform = {
   maxThreads: availableParallelism(),
   spawn,
   enableWide,
+  keepsSixRows: recent,
   rememberedTiles,
 };

@@ -170,15 +170,20 @@ export function attentionGradientKernel(variant: AttentionVariant) {
         f.for(j, i32.const(0), keys, KEYS, () => {
           const place = () => i32.add(i32.mul(i, i32.const(SCORE_ROW)), times(j, 4));
           f.set(x, i32.add(packedK, i32.mul(i32.add(first, j), i32.const(keyPitch * 4))));
-          byTiles(f, rows, i, (r) => f.call(scores[r], queryRow(), x, i32.add(S, place())));
+          byTiles(f, rows, i, (r) => f.call(scores[r], queryRow(), x, i32.add(S, place())), TILE_ROWS);
           f.set(x, i32.add(packedV, i32.mul(i32.add(first, j), i32.const(pitch * 4))));
-          byTiles(f, rows, i, (r) =>
-            f.call(
-              (products ?? scores)[r],
-              i32.add(dO, i32.mul(i, i32.const(pitch * 4))),
-              x,
-              i32.add(dP, place()),
-            ),
+          byTiles(
+            f,
+            rows,
+            i,
+            (r) =>
+              f.call(
+                (products ?? scores)[r],
+                i32.add(dO, i32.mul(i, i32.const(pitch * 4))),
+                x,
+                i32.add(dP, place()),
+              ),
+            TILE_ROWS,
           );
         });
         f.set(x, i32.load(entry, 4));
