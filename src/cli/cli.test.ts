@@ -26,7 +26,7 @@ async function attenuate(argv: string[], { signal = new AbortController().signal
   return { code, stdout, stderr };
 }
 
-const COMMANDS = ['optimize', 'apply', 'inspect', 'attention', 'run', 'bench'];
+const COMMANDS = ['optimize', 'apply', 'distill', 'inspect', 'attention', 'run', 'bench'];
 
 describe('help', () => {
   it('lists the commands, examples and exit codes', async () => {
@@ -70,7 +70,7 @@ it('tells the version of package.json', async () => {
 
 describe('wrong usage exits with 2 and one line', () => {
   it.each([
-    [['shrink'], 'expected optimize, apply, inspect, attention, run, bench, tune, got "shrink"'],
+    [['shrink'], 'expected optimize, apply, distill, inspect, attention, run, bench, tune, got "shrink"'],
     [['inspect'], 'Missing required positional argument: MODEL'],
     [['inspect', 'm', '--colour'], "Unknown option '--colour'"],
     [['inspect', 'm', 'n'], 'Unexpected argument "n"'],
@@ -83,6 +83,9 @@ describe('wrong usage exits with 2 and one line', () => {
     [['optimize', 'm', '--data', 'd', '--out', 'o', '--attention', 'local(left=1)'], 'bad option right'],
     [['apply', 'm', '--out', 'o'], 'expected --recipe or --attention'],
     [['apply', 'm', '--out', 'o', '--attention', 'local('], 'one ) for each ('],
+    [['distill', 'm', '--out', 'o'], 'Missing required argument: --texts'],
+    [['distill', 'm', '--texts', 't', '--out', 'o', '--layers', 'two'], 'bad --layers'],
+    [['distill', 'm', '--texts', 't', '--out', 'o', '--rate', '0'], 'bad --rate'],
     [['run', 'm', 'sing', 'a'], 'expected embed, similarity, classify, fill-mask, got "sing"'],
     [['run', 'm', 'toString', 'a'], 'unknown task'],
     [['run', 'm', 'embed', 'a', '--file', 'f'], 'texts twice'],
@@ -118,6 +121,7 @@ describe('errors', () => {
     const more =
       {
         apply: ['--attention', 'dense', '--out', 'never'],
+        distill: ['--texts', import.meta.filename, '--out', 'never'],
         run: ['embed', 'a'],
         optimize: ['--data', 'wordnet:topics', '--out', 'never'],
       }[name] ?? [];

@@ -21,6 +21,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./commands/apply.ts')).applyCommand as unknown as CliCommand,
   },
   {
+    name: 'distill',
+    description: 'Train a smaller model to give a sentence encoder’s embeddings, on text without labels',
+    load: async () => (await import('./commands/distill.ts')).distillCommand as unknown as CliCommand,
+  },
+  {
     name: 'inspect',
     description: 'Show configuration, parameters, memory plan by length and cost by op',
     load: async () => (await import('./commands/inspect.ts')).inspectCommand as unknown as CliCommand,

@@ -1,0 +1,153 @@
+import { createReadStream } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { applyRecipe, type Recipe } from '../../compress/index.ts';
+import { writeArtifact } from '../../format/index.ts';
+import { observeInputs } from '../../optimize/index.ts';
+import { formatBytes } from '../../report/index.ts';
+import { readLog } from '../../train/log.ts';
+import type { TrainingProgress } from '../../train/train.ts';
+import { command, JSON_FLAG, usageError } from '../command.ts';
+import { withModel } from '../local-model.ts';
+import { readRecipe } from '../recipes.ts';
+import { factList } from '../table.ts';
+import { readLines } from '../texts.ts';
+import { wholeNumber } from '../values.ts';
+
+/** Finished parts and the state of the run, in the folder of the result. */
+const WORK = '.attenuate-training';
+/** Texts on which neurons are weighed. */
+const OBSERVED = 1000;
+
+/** `attenuate distill`: a teacher and text without labels go in; a trained, smaller artifact comes out. */
+export const distillCommand = command({
+  name: 'distill',
+  description: 'Train a smaller model to give a sentence encoder’s embeddings, on text without labels',
+  args: {
+    model: { type: 'positional', required: true, description: 'The teacher: a model folder or artifact' },
+    texts: { type: 'string', required: true, valueHint: 'file', description: 'Text to train on, one a line' },
+    layers: {
+      type: 'string',
+      valueHint: 'list',
+      description: 'How many layers, or which of the teacher’s, such as 4,5',
+    },
+    fold: { type: 'boolean', description: 'Put what the layers below the first one do into the tables' },
+    table: { type: 'string', valueHint: 'n', description: 'Width of the word table; a projection widens it' },
+    'feed-forward': { type: 'string', valueHint: 'n', description: 'Neurons of a layer' },
+    vocabulary: { type: 'string', valueHint: 'n', description: 'Tokens to keep' },
+    epochs: { type: 'string', valueHint: 'n', description: 'Passes over the text (default 1)' },
+    steps: { type: 'string', valueHint: 'n', description: 'Steps, instead of passes' },
+    batch: { type: 'string', valueHint: 'n', description: 'Texts in a step (default 64)' },
+    rate: { type: 'string', valueHint: 'x', description: 'Highest learning rate (default 3e-4)' },
+    seed: { type: 'string', valueHint: 'n', description: 'Seed (default 1)' },
+    threads: { type: 'string', valueHint: 'n', description: 'Threads; one gives the same bits each time' },
+    recipe: { type: 'string', valueHint: 'file', description: 'JSON list of steps that follow' },
+    resume: { type: 'boolean', description: 'Go on where a run that was stopped stood' },
+    out: { type: 'string', required: true, valueHint: 'folder', description: 'Where model.safetensors goes' },
+    ...JSON_FLAG,
+  },
+  examples: [
+    'attenuate distill ./all-MiniLM-L6-v2 --texts texts.txt --layers 4,5 --fold --table 128 --out out',
+    'attenuate distill ./all-MiniLM-L6-v2 --texts texts.txt --layers 3 --recipe int8.json --out out --json',
+    'attenuate distill ./all-MiniLM-L6-v2 --texts texts.txt --layers 3 --epochs 2 --out out --resume',
+  ],
+  async execute(args, { signal, progress }) {
+    const threads = args.threads === undefined ? 1 : wholeNumber('distill', '--threads', args.threads);
+    const recipe = [stepOf(args), ...(args.recipe ? await readRecipe('distill', args.recipe) : [])];
+    const texts = await readLines('distill', createReadStream(args.texts));
+    const folder = join(args.out, WORK);
+    return withModel('distill', args.model, async (teacher) => {
+      if (!args.resume) await rm(folder, { recursive: true, force: true });
+      await mkdir(folder, { recursive: true });
+      const made = await applyRecipe(teacher, recipe, {
+        signal,
+        observe: async (model, request) =>
+          (await observeInputs(model, texts, request, { maxTexts: OBSERVED, maxTokens: 64, signal })).inputs,
+        onProgress: (what, fraction) => progress.update(fraction, what),
+        training: {
+          texts: async () => texts,
+          folder,
+          threads,
+          onProgress: (p) => progress.update(p.step / p.steps, 'distill: train', progressLine(p)),
+        },
+      });
+      progress.update(1, 'write');
+      const file = join(args.out, 'model.safetensors');
+      const { byteLength } = await writeArtifact(made, file, { signal });
+      progress.clear();
+      const log = await readLog(join(folder, 'log.jsonl'));
+      const scores = log.filter((entry) => entry.score !== undefined);
+      const [first, last] = [scores[0], scores[scores.length - 1]];
+      return {
+        json: { file, bytes: byteLength, texts: texts.length, recipe: made.recipe, heldOut: scores },
+        text: factList([
+          ['artifact', `${file}, ${formatBytes(byteLength)}`],
+          ['texts', `${texts.length}`],
+          ['held out', `1 − cosine ${first?.score.toFixed(4)} → ${last?.score.toFixed(4)} (measured)`],
+        ]),
+      };
+    });
+  },
+});
+
+/** Loss, score, speed, what is left, and energy, in one line. */
+function progressLine({ step, steps, loss, score, ...p }: TrainingProgress): string {
+  const minutes = p.secondsLeft / 60;
+  const left = minutes < 1 ? `${Math.ceil(p.secondsLeft)} s` : `${Math.ceil(minutes)} min`;
+  const energy = p.energyJ === null ? '' : `, ${p.energyJ.toPrecision(3)} J (estimated)`;
+  const judged = score === null ? '' : `, held out ${score.toFixed(4)}`;
+  return `step ${step} of ${steps}, loss ${loss.toFixed(4)}${judged}, ${Math.round(p.tokensPerSecond)} tokens/s, ${left} left${energy}`;
+}
+
+interface Flags {
+  readonly layers?: string;
+  readonly fold?: boolean;
+  readonly table?: string;
+  readonly 'feed-forward'?: string;
+  readonly vocabulary?: string;
+  readonly epochs?: string;
+  readonly steps?: string;
+  readonly batch?: string;
+  readonly rate?: string;
+  readonly seed?: string;
+}
+
+/** The recipe step that the flags name; what they leave out is the step's own default. */
+function stepOf(args: Flags): Recipe[number] {
+  const whole = (flag: keyof Flags) =>
+    args[flag] === undefined ? undefined : wholeNumber('distill', `--${flag}`, args[flag] as string, 0);
+  const positive = (flag: 'epochs' | 'rate') => {
+    const text = args[flag];
+    if (text === undefined) return undefined;
+    if (!(Number(text) > 0))
+      throw usageError('distill', `bad --${flag}: expected a number above 0, got ${JSON.stringify(text)}.`);
+    return Number(text);
+  };
+  const student = {
+    layers: layersOf(args.layers),
+    fold: args.fold || undefined,
+    tableSize: whole('table'),
+    feedForwardSize: whole('feed-forward'),
+    vocabulary: whole('vocabulary'),
+  };
+  return JSON.parse(
+    JSON.stringify({
+      step: 'distill',
+      kind: 'embedding',
+      student,
+      epochs: positive('epochs'),
+      steps: whole('steps'),
+      batch: whole('batch'),
+      learningRate: positive('rate'),
+      seed: whole('seed'),
+    }),
+  );
+}
+
+/** One number is a count; several, or one with a comma behind it, are layers of the teacher. */
+function layersOf(text: string | undefined): number | number[] | undefined {
+  if (text === undefined) return undefined;
+  if (!text.includes(',')) return wholeNumber('distill', '--layers', text);
+  const parts = text.split(',').filter((part) => part.trim() !== '');
+  return parts.map((part) => wholeNumber('distill', '--layers', part.trim(), 0));
+}

@@ -1,0 +1,53 @@
+import { linearScale } from './scale.ts';
+import { STYLE } from './style.ts';
+import { element, image, line, text } from './svg.ts';
+
+export interface RunPoint {
+  readonly step: number;
+  readonly value: number;
+}
+
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 300, 64, 620, 16, 250];
+
+const short = (value: number): string => String(Number(value.toPrecision(3)));
+
+/** A training run: its running loss as a line, and its score on texts held out as points. */
+export function runChart(loss: readonly RunPoint[], heldOut: readonly RunPoint[]): string {
+  const all = [...loss, ...heldOut];
+  if (all.length === 0) return '';
+  const x = linearScale([0, ...all.map(({ step }) => step)], [LEFT, RIGHT], { zero: true, count: 6 });
+  const y = linearScale(
+    all.map(({ value }) => value),
+    [BOTTOM, TOP],
+    { count: 5 },
+  );
+  const [first, last] = [heldOut[0] ?? loss[0], heldOut[heldOut.length - 1] ?? loss[loss.length - 1]];
+  const body = [
+    ...y.ticks.map(
+      (tick) =>
+        line(LEFT, y.map(tick), RIGHT, y.map(tick), 'grid') +
+        text(LEFT - 8, y.map(tick) + 4, short(tick), 'tick', 'end'),
+    ),
+    ...x.ticks.map((tick) => text(x.map(tick), BOTTOM + 18, short(tick), 'tick', 'middle')),
+    line(LEFT, BOTTOM, RIGHT, BOTTOM, 'axis'),
+    element('polyline', {
+      class: 'front',
+      points: loss.map((p) => `${short(x.map(p.step))},${y.map(p.value).toFixed(1)}`).join(' '),
+    }),
+    ...heldOut.map((p) =>
+      element('circle', { cx: x.map(p.step), cy: y.map(p.value), r: 4, class: 'point chosen' }),
+    ),
+    text((LEFT + RIGHT) / 2, BOTTOM + 38, 'step', 'label', 'middle'),
+  ].join('');
+  const words = {
+    title: 'Loss over the run',
+    description: `Line: running mean of the training loss. Points: texts held out, from ${short(first.value)} at step ${first.step} to ${short(last.value)} at step ${last.step}.`,
+  };
+  return image('run', { width: WIDTH, height: HEIGHT }, words, body);
+}
+
+/** The chart as a file of its own, with its style inside. */
+export const runChartFile = (loss: readonly RunPoint[], heldOut: readonly RunPoint[]): string =>
+  runChart(loss, heldOut)
+    .replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ')
+    .replace(/(<\/desc>)/, `$1<style>${STYLE}</style>`);
