@@ -1,14 +1,23 @@
 import type { OpDefinition } from '../../src/program/op.ts';
 import type { Program, Value } from '../../src/program/program.ts';
 import { type Tracer, trace } from '../../src/program/trace.ts';
-import { type Codec, elements, encode, type Weight, type WeightSpec } from '../../src/tensor/codec.ts';
+import {
+  type Codec,
+  elements,
+  encode,
+  encodeCodes,
+  encodeInt32,
+  rowsOf,
+  type Weight,
+  type WeightSpec,
+} from '../../src/tensor/codec.ts';
 import type { Bindings, DimLike } from '../../src/tensor/dim.ts';
 import { Random } from '../../src/tensor/random.ts';
 
 export interface BuiltCase {
   readonly program: Program;
   readonly weights: Map<string, Weight>;
-  readonly inputs: Record<string, Float32Array | Int32Array>;
+  readonly inputs: Record<string, Float32Array | Int32Array | Int8Array>;
   readonly bindings: Bindings;
 }
 
@@ -87,12 +96,15 @@ export function filled(random: Random, count: number, fill: Fill, columns = 8): 
   return x.map((v, i) => (i % 5 === 2 ? NaN : v));
 }
 
+const dtypeOf = (data: Float32Array | Int32Array | Int8Array) =>
+  data instanceof Int32Array ? 'int32' : data instanceof Int8Array ? 'int8' : 'float32';
+
 /** What a case's `build` writes its program against: a tracer whose inputs and weights bring their data along. */
 export class CaseBuilder {
   readonly random: Random;
   private readonly bindings: Bindings;
   private readonly weights = new Map<string, Weight>();
-  private readonly inputs: Record<string, Float32Array | Int32Array> = {};
+  private readonly inputs: Record<string, Float32Array | Int32Array | Int8Array> = {};
 
   constructor(random: Random, bindings: Bindings) {
     this.random = random;
@@ -113,7 +125,19 @@ export class CaseBuilder {
     return this;
   }
 
-  data(name: string, values: Float32Array | Int32Array): this {
+  /** Adds an int8 weight of these codes. */
+  codes(name: string, shape: readonly number[], codes: Int8Array): this {
+    const scales = new Float32Array(rowsOf(shape)).fill(1);
+    this.weights.set(name, encodeCodes({ codec: 'int8', shape }, codes, scales));
+    return this;
+  }
+
+  ints(name: string, values: Int32Array): this {
+    this.weights.set(name, encodeInt32([values.length], values));
+    return this;
+  }
+
+  data(name: string, values: Float32Array | Int32Array | Int8Array): this {
     this.inputs[name] = values;
     return this;
   }
@@ -124,7 +148,7 @@ export class CaseBuilder {
   ): BuiltCase {
     const program = trace(this.weights, (t) => {
       const input = (name: string, shape: readonly DimLike[]) =>
-        t.input(name, this.inputs[name] instanceof Int32Array ? 'int32' : 'float32', shape);
+        t.input(name, dtypeOf(this.inputs[name]), shape);
       for (const v of t.stage('case', () => forward(t, input))) t.output(v);
     });
     return { program, weights: this.weights, inputs: this.inputs, bindings: this.bindings };

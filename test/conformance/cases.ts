@@ -3,6 +3,16 @@ import { attentionCases } from './cases/attention.ts';
 import { dynamicAttentionCases } from './cases/dynamic-attention.ts';
 import { fastWeightsCases } from './cases/fast-weights.ts';
 import { embeddingCases, poolCases, selectRowsCases } from './cases/gather.ts';
+import { intAttentionCases } from './cases/int-attention.ts';
+import { intLinearCases } from './cases/int-linear.ts';
+import {
+  dequantizeCases,
+  intEmbeddingCases,
+  intL2NormalizeCases,
+  intLayerNormCases,
+  intPoolCases,
+  requantizeCases,
+} from './cases/int-rows.ts';
 import { integerAttentionCases } from './cases/integer-attention.ts';
 import { linearCases, quantizeRowsCases } from './cases/linear.ts';
 import { linearAttentionCases } from './cases/linear-attention.ts';
@@ -27,7 +37,15 @@ export const CASES: readonly ConformanceCase[] = [
   ...embeddingCases,
   ...lowBitEmbeddingCases,
   ...fastWeightsCases,
+  ...dequantizeCases,
+  ...intAttentionCases,
+  ...intEmbeddingCases,
+  ...intL2NormalizeCases,
+  ...intLayerNormCases,
+  ...intLinearCases,
+  ...intPoolCases,
   ...integerAttentionCases,
+  ...requantizeCases,
   ...l2NormalizeCases,
   ...layerNormCases,
   ...linearAttentionCases,

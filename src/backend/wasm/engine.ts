@@ -174,12 +174,12 @@ export class WasmEngine {
   }
 
   /**
-   * Runs the Program. `inputs` by name, int32 or float32 as traced, of the shapes that `bindings` give.
+   * Runs the Program. `inputs` by name, of the types as traced and the shapes that `bindings` give.
    * @throws `OUT_OF_MEMORY` before anything is allocated; the signal's reason at the next stage after an abort
    */
   async run(
     bindings: Bindings,
-    inputs: Readonly<Record<string, Int32Array | Float32Array>>,
+    inputs: Readonly<Record<string, Int32Array | Float32Array | Int8Array>>,
     signal?: AbortSignal,
   ): Promise<Float32Array[]> {
     signal?.throwIfAborted();

@@ -17,7 +17,7 @@ const ATOMIC = 0xfe;
 const value = <T extends ValueType>(type: T, ...code: Code[]): Expression<T> => ({ type, code });
 
 /** Instructions without immediates, from a table name → opcode, all of one signature. */
-function table<N extends string, A extends readonly ValueType[], R extends ValueType>(
+export function table<N extends string, A extends readonly ValueType[], R extends ValueType>(
   _operands: A,
   result: R,
   prefix: number | null,
