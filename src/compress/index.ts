@@ -1,4 +1,10 @@
 export { formatAttention, formatStep, parseAttention } from './notation.ts';
+export {
+  type Distribution,
+  DistributionObserver,
+  type Watch,
+  type WatchedValue,
+} from './quantize/distribution.ts';
 export { Histogram } from './quantize/histogram.ts';
 export { type ProductInput, productInputs } from './quantize/product-inputs.ts';
 export {

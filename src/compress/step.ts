@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import type { Calibration } from '../attention/mechanism.ts';
 import type { Model } from '../model/config.ts';
 import type { TrainingProgress } from '../train/train.ts';
+import type { Distribution, Watch } from './quantize/distribution.ts';
 import type { ObservedInputs, ObserveRequest } from './quantize/statistics.ts';
 
 /** One step of a recipe as JSON: `step` and a variant choose the definition, the rest are its options. */
@@ -45,6 +46,8 @@ export interface StepContext {
   readonly observe?: (model: Model, request: ObserveRequest) => Promise<ObservedInputs>;
   /** Absent where nothing may be trained. */
   readonly training?: TrainingContext;
+  /** How some values of a model's Program are distributed when the user's text runs through it, by their names. */
+  readonly watch?: (model: Model, watch: Watch) => Promise<ReadonlyMap<string, Distribution>>;
   readonly signal?: AbortSignal;
   /** What a step that takes long is at: a few words, and the part that is done, 0 to 1. */
   readonly onProgress?: (what: string, fraction: number) => void;

@@ -1,11 +1,13 @@
 import { attentionSteps } from './attention.ts';
 import { distillEmbedding } from './distill/embedding.ts';
+import { integerStep } from './integer/step.ts';
 import { quantizeInt8 } from './quantize/int8.ts';
 import type { StepDefinition } from './step.ts';
 
 /** Every step that a recipe may name. A new technique is a file of its own and a line here; attention mechanisms bring their own. */
 export const STEPS = [
   quantizeInt8,
+  integerStep,
   ...attentionSteps,
   distillEmbedding,
 ] as unknown as readonly StepDefinition[];

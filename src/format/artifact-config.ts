@@ -1,4 +1,11 @@
-import type { AttentionSpec, EncoderConfig, HeadSpec, LayerSpec, TokenizerSpec } from '../model/config.ts';
+import type {
+  AttentionSpec,
+  EncoderConfig,
+  HeadSpec,
+  IntegerSpec,
+  LayerSpec,
+  TokenizerSpec,
+} from '../model/config.ts';
 import { CODECS, type Codec, optionsFit, specOf, type WeightSpec } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 
@@ -86,6 +93,7 @@ export function validateConfig(value: unknown): EncoderConfig {
     epsilon: m.number('epsilon', 0, 1),
     layers: m.array('layers', 1000).map(validateLayer),
     head: validateHead(m.get('head')),
+    ...(m.get('integer') !== undefined && { integer: validateInteger(m.get('integer')) }),
   };
   let size = embeddingSize;
   config.layers.forEach((layer, i) => {
@@ -123,6 +131,13 @@ function validateAttention(value: unknown, path: string): AttentionSpec {
   if (JSON.stringify(value).length > MOST_ATTENTION)
     throw invalid('ARTIFACT_CONFIG', path, `at most ${MOST_ATTENTION} characters`, value);
   return value as AttentionSpec;
+}
+
+/** Scales and shifts by name; they are checked one by one before the model is traced. */
+function validateInteger(value: unknown): IntegerSpec {
+  const m = new Members(value, 'config.integer');
+  for (const part of ['codes', 'shifts']) new Members(m.get(part), `config.integer.${part}`);
+  return { codes: m.get('codes'), shifts: m.get('shifts') } as IntegerSpec;
 }
 
 function validateHead(value: unknown): HeadSpec {

@@ -33,6 +33,21 @@ export type HeadSpec =
   /** Picked rows → `head.transform`, activation, `head.norm` → product with the word embedding + `head.bias`. */
   | { readonly kind: 'maskedToken'; readonly activation: Activation };
 
+/** The numbers of one tensor of an integer-only encoder: value = scale · (code − zeroPoint). */
+export interface CodeSpec {
+  readonly scale: number;
+  /** −128 to 127; 0 for sums, which are of 32 bits. */
+  readonly zeroPoint: number;
+}
+
+/** What an encoder needs that computes in integers alone, from its embedding to its pooled rows: `model/integer`. */
+export interface IntegerSpec {
+  /** By the tensor's name. */
+  readonly codes: Readonly<Record<string, CodeSpec>>;
+  /** Bits that multipliers stand behind the point, by the name of the product, norm or table that they belong to. */
+  readonly shifts: Readonly<Record<string, number>>;
+}
+
 /** A transformer encoder. Weights are named as in `model/names.ts`, whatever file they came from. */
 export interface EncoderConfig {
   readonly architecture: 'bert' | 'distilbert' | 'use-lite';
@@ -56,6 +71,8 @@ export interface EncoderConfig {
   readonly epsilon: number;
   readonly layers: readonly LayerSpec[];
   readonly head: HeadSpec;
+  /** Absent: floating point. */
+  readonly integer?: IntegerSpec;
 }
 
 /** How text becomes token ids: enough to rebuild the tokenizer anywhere. */

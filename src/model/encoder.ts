@@ -1,17 +1,15 @@
 import { type ChosenMechanism, chooseMechanism, loadMechanisms } from '../attention/load.ts';
 import type { LayerShape, Projection } from '../attention/mechanism.ts';
 import { embedding } from '../program/ops/embedding.ts';
-import { layerNorm } from '../program/ops/layer-norm.ts';
-import { type LinearOptions, linear } from '../program/ops/linear.ts';
-import { l2Normalize, softmax } from '../program/ops/normalize.ts';
-import { pool } from '../program/ops/pool.ts';
-import { selectRows } from '../program/ops/select-rows.ts';
+import { linear } from '../program/ops/linear.ts';
 import type { Program, Value } from '../program/program.ts';
 import { type Tracer, trace } from '../program/trace.ts';
 import type { WeightSpec } from '../tensor/codec.ts';
 import { symbol } from '../tensor/dim.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import type { EncoderConfig, HeadSpec, LayerSpec } from './config.ts';
+import type { EncoderConfig, LayerSpec } from './config.ts';
+import { head } from './head.ts';
+import { dense, norm } from './named.ts';
 import { names } from './names.ts';
 
 /** The sizes that a layer's attention has to fit. */
@@ -31,6 +29,9 @@ export async function traceEncoder(
   config: EncoderConfig,
   weights: ReadonlyMap<string, WeightSpec>,
 ): Promise<Program> {
+  const { integer } = config;
+  if (integer)
+    return (await import('./integer/encoder.ts')).traceIntegerEncoder({ ...config, integer }, weights);
   const mechanisms = await loadMechanisms(config.layers.map(({ attention }) => attention));
   const chosen = config.layers.map(({ attention }, i) => {
     const choice = chooseMechanism(attention, mechanisms);
@@ -98,18 +99,6 @@ function attendWith(
   return mechanism.lower({ t, layer, x, lengths, project, parameter }, options as never);
 }
 
-const dense = (
-  t: Tracer,
-  x: Value,
-  name: string,
-  shape: [number, number],
-  options: LinearOptions = {},
-): Value =>
-  linear(t, x, [t.parameter(`${name}.weight`, shape)], [t.parameter(`${name}.bias`, [shape[0]])], options);
-
-const norm = (t: Tracer, x: Value, name: string, size: number, epsilon: number): Value =>
-  layerNorm(t, x, t.parameter(`${name}.scale`, [size]), t.parameter(`${name}.bias`, [size]), epsilon);
-
 function embed(t: Tracer, config: EncoderConfig, ids: Value, types: Value | null): Value {
   const C = config.embeddingSize;
   const E = config.tableSize ?? C;
@@ -149,40 +138,4 @@ function encoderLayer(
   const up = dense(t, g, at.up, [F, O], { activation: layer.activation });
   const down = dense(t, up, at.down, [O, F], { residual: y });
   return pre ? down : norm(t, down, at.feedForwardNorm, O, config.epsilon);
-}
-
-function head(t: Tracer, config: EncoderConfig, spec: HeadSpec, x: Value, lengths: Value): Value {
-  const C = config.layers.at(-1)?.outputSize ?? config.embeddingSize;
-  if (spec.kind === 'embedding') {
-    let y = pool(t, x, lengths, spec.pooling); // [B, C]
-    if (spec.dense) {
-      const size = t.parameter(`${names.head.dense}.weight`).shape[0];
-      y = dense(t, y, names.head.dense, [size, C], { activation: 'tanh' });
-    }
-    return spec.normalize ? l2Normalize(t, y) : y;
-  }
-  if (spec.kind === 'classification') {
-    let y = pool(t, x, lengths, 'first');
-    if (spec.poolerActivation)
-      y = dense(t, y, names.head.pooler, [C, C], { activation: spec.poolerActivation });
-    return softmax(t, dense(t, y, names.head.classifier, [spec.labels.length, C]));
-  }
-  if (config.tableSize !== undefined && config.tableSize !== C)
-    throw new AttenuateError(
-      'HEAD_UNSUPPORTED',
-      `[trace] masked-token head over narrow tables: expected tables of width ${C}, got ${config.tableSize}. Keep the table whole, or choose another head.`,
-      { tableSize: config.tableSize },
-    );
-  const picked = selectRows(t, x, t.input('rows', 'int32', [symbol('B'), symbol('P')])); // [B, P, C]
-  const transformed = dense(t, picked, names.head.transform, [C, C], { activation: spec.activation });
-  const h = norm(t, transformed, names.head.norm, C, config.epsilon);
-  return softmax(
-    t,
-    linear(
-      t,
-      h,
-      [t.parameter(names.word, [config.vocabularySize, C])],
-      [t.parameter(names.head.bias, [config.vocabularySize])],
-    ),
-  );
 }

@@ -13,7 +13,7 @@ import { hashModel } from '../format/node/hash-model.ts';
 import type { Model } from '../model/config.ts';
 import { traceEncoder } from '../model/encoder.ts';
 import type { Program } from '../program/program.ts';
-import { openProgram } from '../runtime/open-program.ts';
+import { cutAt, openProgram } from '../runtime/open-program.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { inputsOf, type Sequence, type SequenceOptions, sequencesOf } from './sequences.ts';
 import type { SavedInput, StatisticsCache } from './statistics-cache.ts';
@@ -144,7 +144,10 @@ class Pass {
     { signal, onProgress }: ObserveOptions,
     save: (done: number) => Promise<void>,
   ): Promise<void> {
-    const cut = cutAt(program, this.inputs);
+    const cut = cutAt(
+      program,
+      this.inputs.flatMap(({ values }) => values),
+    );
     const engine = await openProgram(this.model, cut);
     const picksRows = cut.inputs.some(({ name }) => name === 'rows');
     let last = performance.now();
@@ -181,20 +184,4 @@ class Pass {
         this.grams[i]?.add(rows);
       }
   }
-}
-
-/** The Program up to the last of some values, which it gives. */
-function cutAt(program: Program, inputs: readonly ProductInput[]): Program {
-  const values = [...new Set(inputs.flatMap((input) => input.values))];
-  const last = program.nodes.findLastIndex((node) => node.outputs.some((value) => values.includes(value)));
-  const nodes = program.nodes.slice(0, last + 1);
-  const read = new Set(nodes.flatMap((node) => node.inputs));
-  return {
-    inputs: program.inputs.filter((value) => read.has(value)),
-    outputs: values,
-    nodes,
-    stages: program.stages
-      .filter(({ from }) => from <= last)
-      .map((stage) => ({ ...stage, to: Math.min(stage.to, last + 1) })),
-  };
 }

@@ -1,6 +1,6 @@
 import { WasmEngine } from '../backend/wasm/engine.ts';
 import type { Model } from '../model/config.ts';
-import type { Program } from '../program/program.ts';
+import type { Program, Value } from '../program/program.ts';
 import { configure } from './configure.ts';
 import { nodePlatform } from './node/platform.ts';
 
@@ -14,4 +14,20 @@ export async function openProgram(model: Model, program: Program): Promise<WasmE
   for (const name of specs.keys()) loader.accept(name, 0, (await model.weights.read(name)).bytes);
   loader.finish();
   return engine;
+}
+
+/** The Program up to the last of some values, which it gives, each once. */
+export function cutAt(program: Program, wanted: readonly Value[]): Program {
+  const values = [...new Set(wanted)];
+  const last = program.nodes.findLastIndex((node) => node.outputs.some((value) => values.includes(value)));
+  const nodes = program.nodes.slice(0, last + 1);
+  const read = new Set(nodes.flatMap((node) => node.inputs));
+  return {
+    inputs: program.inputs.filter((value) => read.has(value)),
+    outputs: values,
+    nodes,
+    stages: program.stages
+      .filter(({ from }) => from <= last)
+      .map((stage) => ({ ...stage, to: Math.min(stage.to, last + 1) })),
+  };
 }
