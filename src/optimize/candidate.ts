@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { applyRecipe } from '../compress/index.ts';
+import { applyRecipe, type StepContext } from '../compress/index.ts';
 import type { Figure } from '../device/figure.ts';
 import type { MachineProfile } from '../device/profile.ts';
 import type { Model } from '../model/config.ts';
@@ -15,6 +15,7 @@ import { seeded, shuffled } from './random.ts';
 import type { Drift, FailedRow } from './result.ts';
 import type { Scorer, Scores } from './score.ts';
 import type { Candidate } from './search.ts';
+import { watchValues } from './watch.ts';
 import type { WorkFolder } from './work-folder.ts';
 
 const TIMED = 200;
@@ -205,7 +206,16 @@ export class Evaluator {
       this.calibrated = calibration.sequences;
       return calibration;
     };
-    return applyRecipe(model, recipe, texts.length > 0 ? { calibrate } : {});
+    const watch: StepContext['watch'] = async (current, wanted) => {
+      const { values, sequences } = await watchValues(current, texts, wanted, {
+        seed,
+        signal,
+        onProgress: ({ done, total }) => this.context.progress(name, 'calibrate', done / total),
+      });
+      this.calibrated = sequences;
+      return values;
+    };
+    return applyRecipe(model, recipe, texts.length > 0 ? { calibrate, watch, signal } : { signal });
   }
 }
 

@@ -20,4 +20,4 @@ export { chooseStrength, fitProbe, type Probe, predict } from './probe.ts';
 export * from './result.ts';
 export type { Candidate } from './search.ts';
 export { StatisticsCache } from './statistics-cache.ts';
-export { type WatchOptions, watchValues } from './watch.ts';
+export { type WatchedText, type WatchOptions, watchValues } from './watch.ts';

@@ -5,6 +5,12 @@ import { cutAt, openProgram } from '../runtime/open-program.ts';
 import type { ObserveProgress } from './observe.ts';
 import { inputsOf, type SequenceOptions, sequencesOf } from './sequences.ts';
 
+export interface WatchedText {
+  readonly values: ReadonlyMap<string, Distribution>;
+  /** Texts that were run. */
+  readonly sequences: number;
+}
+
 export interface WatchOptions extends Partial<SequenceOptions> {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: ObserveProgress) => void;
@@ -20,7 +26,7 @@ export async function watchValues(
   texts: readonly string[],
   watch: Watch,
   { maxTexts = 512, maxTokens = 512, seed = 1, signal, onProgress }: WatchOptions = {},
-): Promise<Map<string, Distribution>> {
+): Promise<WatchedText> {
   const sequences = await sequencesOf(model, texts, { maxTexts, maxTokens, seed });
   const program = await traceEncoder(model.config, model.weights.specs);
   const watched = watch(program);
@@ -44,5 +50,8 @@ export async function watchValues(
   } finally {
     engine.dispose();
   }
-  return new Map(watched.map(({ name }, i) => [name, observers[i].read()]));
+  return {
+    values: new Map(watched.map(({ name }, i) => [name, observers[i].read()])),
+    sequences: sequences.length,
+  };
 }

@@ -1,9 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { applyRecipe, formatAttention, formatStep } from '../../compress/index.ts';
+import { applyRecipe, formatAttention, formatStep, type StepContext } from '../../compress/index.ts';
 import { writeArtifact } from '../../format/index.ts';
 import type { Model } from '../../model/config.ts';
-import { calibrationFrom } from '../../optimize/index.ts';
+import { calibrationFrom, watchValues } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
 import { byteSize } from '../../tensor/codec.ts';
 import { command, JSON_FLAG, usageError } from '../command.ts';
@@ -48,7 +48,12 @@ export const applyCommand = command({
           onProgress: ({ layer, done, total }) =>
             progress.update((layer + done / total) / layers, `calibrate: layer ${layer}`),
         });
-      const built = await applyRecipe(model, recipe, texts ? { calibrate } : {});
+      const watch: StepContext['watch'] = async (current, wanted) => {
+        const onProgress = ({ done, total }: { done: number; total: number }) =>
+          progress.update(done / total, 'calibrate');
+        return (await watchValues(current, texts!, wanted, { signal, onProgress })).values;
+      };
+      const built = await applyRecipe(model, recipe, texts ? { calibrate, watch, signal } : { signal });
       progress.update(1, 'write');
       await mkdir(args.out, { recursive: true });
       const file = join(args.out, 'model.safetensors');

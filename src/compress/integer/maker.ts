@@ -45,6 +45,8 @@ export class IntegerMaker {
     const { config } = model;
     const pre = config.norm === 'pre';
     const parts: (() => Promise<void>)[] = [() => this.embedding()];
+    if (this.narrow)
+      parts.push(() => this.product(names.projection, tensors.narrow, codes[tensors.embedding].scale));
     if (config.embeddingNorm) parts.push(() => this.norm(names.embeddingNorm, tensors.layer(0).input));
     config.layers.forEach(({ activation, inputSize, outputSize }, i) => {
       const at = names.layer(i);
@@ -65,6 +67,12 @@ export class IntegerMaker {
         parts.push(() => this.product(at.residual, pre ? to.residual : to.input, codes[to.sum].scale));
     });
     this.parts = parts;
+  }
+
+  /** Whether the embedding's tables are narrower than what its projection makes of them. */
+  private get narrow(): boolean {
+    const { tableSize, embeddingSize } = this.before.config;
+    return (tableSize ?? embeddingSize) !== embeddingSize;
   }
 
   /** GELU reads its product in units of its own; ReLU is the clamp of its codes. */
@@ -127,8 +135,11 @@ export class IntegerMaker {
       this.specs.set(name, { codec: 'int8', shape: this.specs.get(name)!.shape });
       tables.push({ name, scales, factor });
     }
-    const { scale, shift, multipliers } = embeddingConstants(tables, config.embeddingSize);
-    this.codes[tensors.embedding] = { scale, zeroPoint: 0 };
+    const { scale, shift, multipliers } = embeddingConstants(
+      tables,
+      config.tableSize ?? config.embeddingSize,
+    );
+    this.codes[this.narrow ? tensors.tables : tensors.embedding] = { scale, zeroPoint: 0 };
     this.shifts[names.word] = shift;
     for (const [name, multiplier] of multipliers) this.ints(multiplierOf(name), multiplier);
   }

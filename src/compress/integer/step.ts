@@ -57,7 +57,7 @@ export const integerStep: StepDefinition<z.infer<typeof schema>> = {
 
 /** Scales of all tensors but the embedding's, which comes from its tables. */
 function codesFrom(
-  { layers }: EncoderConfig,
+  { layers, tableSize, embeddingSize }: EncoderConfig,
   seen: ReadonlyMap<string, Distribution>,
   clip: Clip,
 ): Record<string, CodeSpec> {
@@ -72,6 +72,10 @@ function codesFrom(
     for (const name of [at.input, at.context, at.middle, at.inner]) affine(name);
     if (inputSize !== outputSize) affine(at.residual);
   });
+  if ((tableSize ?? embeddingSize) !== embeddingSize) {
+    affine(tensors.narrow);
+    codes[tensors.embedding] = sumCodes(seen.get(tensors.embedding)!);
+  }
   affine(tensors.output);
   return codes;
 }

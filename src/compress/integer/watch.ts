@@ -26,7 +26,14 @@ export function watchedTensors(program: Program, config: EncoderConfig): Watched
     return { value: node.outputs[0], ...(parts > 1 && { part: { index, of: parts } }) };
   };
   const pooled = program.nodes.find(({ kind }) => kind === 'pool')!.inputs[0];
+  const { tableSize, embeddingSize } = config;
   return [
+    ...((tableSize ?? embeddingSize) === embeddingSize
+      ? []
+      : [
+          { name: tensors.narrow, value: read(names.projection) },
+          { name: tensors.embedding, ...made(names.projection) },
+        ]),
     ...config.layers.flatMap(({ inputSize, outputSize }, i): WatchedValue[] => {
       const at = names.layer(i);
       const to = tensors.layer(i);

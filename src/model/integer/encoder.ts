@@ -93,9 +93,9 @@ class IntegerEncoder {
   }
 
   private table(name: string, rows: number) {
-    const C = this.config.embeddingSize;
+    const { tableSize, embeddingSize } = this.config;
     return {
-      codes: this.t.parameter(name, [rows, C]),
+      codes: this.t.parameter(name, [rows, tableSize ?? embeddingSize]),
       multiplier: this.t.parameter(multiplierOf(name), [rows]),
     };
   }
@@ -103,8 +103,9 @@ class IntegerEncoder {
   /** Post-norm: codes of the first layer's input; pre-norm: the sum that residuals are added to. */
   private embed(ids: Value, types: Value | null): Value {
     const { t, integer, config } = this;
-    const { vocabularySize, positions, tokenTypes, embeddingNorm, norm } = config;
-    const x = intEmbedding(
+    const { vocabularySize, positions, tokenTypes, embeddingNorm, norm, embeddingSize: C } = config;
+    const E = config.tableSize ?? C;
+    const tables = intEmbedding(
       t,
       ids,
       types,
@@ -114,7 +115,13 @@ class IntegerEncoder {
         tokenType: types ? this.table(names.tokenType, tokenTypes) : undefined,
       },
       integer.shift(names.word),
-    );
+    ); // [B, N, E]
+    const x =
+      E === C
+        ? tables
+        : this.product(this.requantize(tables, tensors.tables, tensors.narrow), names.projection, [C, E], {
+            output: { kind: 'sum', limit: normLimit(C) },
+          });
     if (embeddingNorm === (norm === 'pre'))
       throw new AttenuateError(
         'INTEGER_REFUSED',

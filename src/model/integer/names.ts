@@ -2,8 +2,11 @@ import { names } from '../names.ts';
 
 /** Names of an integer-only encoder's tensors, in `IntegerSpec.codes`. */
 export const tensors = {
-  /** The sum of the embedding's tables, of 32 bits. */
+  /** The embedding, of 32 bits: the sum of its tables, or their projection where they are narrow. */
   embedding: 'embedding',
+  /** The sum of narrow tables, of 32 bits, and what their projection is a product of. */
+  tables: 'embedding.tables',
+  narrow: 'embedding.input',
   layer(i: number) {
     const { query, key, value, attention, residual } = names.layer(i);
     const feedForward = `layers.${i}.feedForward`;
