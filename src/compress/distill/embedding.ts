@@ -12,8 +12,9 @@ import { loadModel } from '../../runtime/index.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { fillTeacherCache, openTeacherCache } from '../../train/data/teacher-cache.ts';
 import { tokenTexts } from '../../train/data/tokens.ts';
-import { distillEmbeddings } from '../../train/distill/embedding.ts';
-import { foldLayers } from '../../train/distill/fold.ts';
+import { trainEncoder } from '../../train/encoder.ts';
+import { foldLayers } from '../../train/fold.ts';
+import { embeddingObjective } from '../../train/objective/embedding.ts';
 import { quantizeInt8 } from '../quantize/int8.ts';
 import type { ObservedInputs } from '../quantize/statistics.ts';
 import type { StepContext, StepDefinition, TrainingContext } from '../step.ts';
@@ -82,9 +83,9 @@ export const distillEmbedding: StepDefinition<Options> = {
     );
     const split = texts.length - Math.max(1, Math.round(options.heldOut * texts.length));
     const steps = stepsOf(options, split);
-    const { model: trained } = await distillEmbeddings(student, {
+    const { model: trained } = await trainEncoder(student, {
       texts: tokens,
-      target: cache.row,
+      objective: embeddingObjective(cache.row),
       training: range(0, split),
       heldOut: range(split, texts.length),
       batch: { size: options.batch, seed: options.seed },

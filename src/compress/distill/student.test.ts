@@ -6,7 +6,7 @@ import type { Model } from '../../model/config.ts';
 import { observeInputs } from '../../optimize/index.ts';
 import { loadModel } from '../../runtime/index.ts';
 import { tokenTexts } from '../../train/data/tokens.ts';
-import { foldLayers } from '../../train/distill/fold.ts';
+import { foldLayers } from '../../train/fold.ts';
 import { factoriseTable } from './factorise.ts';
 import { buildStudent } from './student.ts';
 import { layerMap, studentSchema } from './student-spec.ts';

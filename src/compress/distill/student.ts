@@ -3,7 +3,7 @@ import type { EncoderConfig, Model, TokenizerSpec } from '../../model/config.ts'
 import { names } from '../../model/names.ts';
 import { decode, encode, type Weight } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
-import type { FoldedTables } from '../../train/distill/fold.ts';
+import type { FoldedTables } from '../../train/fold.ts';
 import type { ObservedInputs } from '../quantize/statistics.ts';
 import { factoriseTable, timesProjection } from './factorise.ts';
 import {

@@ -1,14 +1,14 @@
-import { addGram, addProduct, ridgeSolve } from '../../attention/initialise/ridge.ts';
-import type { Model } from '../../model/config.ts';
-import { traceEncoder } from '../../model/encoder.ts';
-import { names } from '../../model/names.ts';
-import type { Program } from '../../program/program.ts';
-import { groupByLength } from '../../runtime/batches.ts';
-import { openProgram } from '../../runtime/open-program.ts';
-import { decode } from '../../tensor/codec.ts';
-import { AttenuateError } from '../../tensor/error.ts';
-import { encoderInputs } from '../data/batches.ts';
-import type { TokenTexts } from '../data/tokens.ts';
+import { addGram, addProduct, ridgeSolve } from '../attention/initialise/ridge.ts';
+import type { Model } from '../model/config.ts';
+import { traceEncoder } from '../model/encoder.ts';
+import { names } from '../model/names.ts';
+import type { Program } from '../program/program.ts';
+import { groupByLength } from '../runtime/batches.ts';
+import { openProgram } from '../runtime/open-program.ts';
+import { decode } from '../tensor/codec.ts';
+import { AttenuateError } from '../tensor/error.ts';
+import { encoderInputs } from './data/batches.ts';
+import type { TokenTexts } from './data/tokens.ts';
 
 export interface FoldOptions {
   /** Layers that fall away: their work goes into the tables. */

@@ -2,17 +2,18 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { madeEncoder } from '../../../test/made-encoder.ts';
-import { buildStudent } from '../../compress/distill/student.ts';
-import { studentSchema } from '../../compress/distill/student-spec.ts';
-import { createTokenizer } from '../../format/tokenizer.ts';
-import type { Model } from '../../model/config.ts';
-import { loadModel } from '../../runtime/index.ts';
-import { decode } from '../../tensor/codec.ts';
-import { Random } from '../../tensor/random.ts';
-import { tokenTexts } from '../data/tokens.ts';
-import { defaultGroups } from '../options.ts';
-import { distillEmbeddings, type EmbeddingDistillation } from './embedding.ts';
+import { madeEncoder } from '../../test/made-encoder.ts';
+import { buildStudent } from '../compress/distill/student.ts';
+import { studentSchema } from '../compress/distill/student-spec.ts';
+import { createTokenizer } from '../format/tokenizer.ts';
+import type { Model } from '../model/config.ts';
+import { loadModel } from '../runtime/index.ts';
+import { decode } from '../tensor/codec.ts';
+import { Random } from '../tensor/random.ts';
+import { tokenTexts } from './data/tokens.ts';
+import { type EncoderTraining, trainEncoder } from './encoder.ts';
+import { embeddingObjective } from './objective/embedding.ts';
+import { defaultGroups } from './options.ts';
 
 const WORDS = 'a small model runs in the page and node alike with every word known to it'.split(' ');
 const folder = mkdtempSync(join(tmpdir(), 'attenuate-distil-'));
@@ -26,7 +27,7 @@ function madeTexts(count: number): string[] {
 
 const STEPS = 90;
 
-async function setting(): Promise<{ student: Model; options: EmbeddingDistillation }> {
+async function setting(): Promise<{ student: Model; options: EncoderTraining; rows: Float32Array[] }> {
   const teacher = madeEncoder();
   const texts = madeTexts(300);
   const tokens = tokenTexts(texts, await createTokenizer(teacher.tokenizer!, 64));
@@ -35,10 +36,11 @@ async function setting(): Promise<{ student: Model; options: EmbeddingDistillati
   model.dispose();
   const range = (from: number, to: number) => Uint32Array.from({ length: to - from }, (_, i) => from + i);
   return {
+    rows,
     student: await buildStudent(teacher, studentSchema.parse({ layers: [1], feedForwardSize: 32 })),
     options: {
       texts: tokens,
-      target: (text) => rows[text],
+      objective: embeddingObjective((text) => rows[text]),
       training: range(0, 260),
       heldOut: range(260, 300),
       batch: { size: 16, seed: 1 },
@@ -65,9 +67,9 @@ const weightsOf = async ({ weights }: Model) =>
 
 describe('distilling embeddings', () => {
   it('brings a student nearer to its teacher on texts that it was not trained on', async () => {
-    const { student, options } = await setting();
+    const { student, options, rows } = await setting();
     const scores: number[] = [];
-    const { result, model } = await distillEmbeddings(student, {
+    const { result, model } = await trainEncoder(student, {
       ...options,
       onProgress: ({ score }) => score !== null && scores.push(score),
     });
@@ -77,7 +79,7 @@ describe('distilling embeddings', () => {
     const loaded = await loadModel(model, { threads: 1 });
     const apart = [...options.heldOut].map(async (text) => {
       const [row] = await loaded.run([[...options.texts.ids(text)]]);
-      return 1 - row.reduce((sum, x, c) => sum + x * options.target(text)[c], 0);
+      return 1 - row.reduce((sum, x, c) => sum + x * rows[text][c], 0);
     });
     const mean = (await Promise.all(apart)).reduce((sum, x) => sum + x, 0) / apart.length;
     expect(mean).toBeCloseTo(result.best!.score, 5);
@@ -89,7 +91,7 @@ describe('distilling embeddings', () => {
     async (dropout) => {
       const { student, options: plain } = await setting();
       const options = { ...plain, dropout };
-      const whole = await distillEmbeddings(student, options);
+      const whole = await trainEncoder(student, options);
       const checkpoint = {
         path: join(folder, `run${dropout}.safetensors`),
         key: 'k',
@@ -98,14 +100,14 @@ describe('distilling embeddings', () => {
       };
       const stop = new AbortController();
       await expect(
-        distillEmbeddings(student, {
+        trainEncoder(student, {
           ...options,
           checkpoint,
           signal: stop.signal,
           onProgress: ({ step }) => step === 43 && stop.abort(new Error('stopped')),
         }),
       ).rejects.toThrow('stopped');
-      const { model, result } = await distillEmbeddings(student, { ...options, checkpoint });
+      const { model, result } = await trainEncoder(student, { ...options, checkpoint });
       expect(result.best).toEqual(whole.result.best);
       expect(await weightsOf(model)).toEqual(await weightsOf(whole.model));
     },
@@ -114,7 +116,7 @@ describe('distilling embeddings', () => {
   it('leaves frozen weights as they are', async () => {
     const { student, options } = await setting();
     const trainable = (name: string) => name.includes('feedForward');
-    const { model } = await distillEmbeddings(student, { ...options, trainable });
+    const { model } = await trainEncoder(student, { ...options, trainable });
     const [before, after] = [await weightsOf(student), await weightsOf(model)];
     for (const name of Object.keys(before))
       if (trainable(name)) expect(after[name], name).not.toEqual(before[name]);

@@ -1,0 +1,74 @@
+import { weightedSum } from '../../program/gradient/losses.ts';
+import type { Program, Value } from '../../program/program.ts';
+import type { Tracer } from '../../program/trace.ts';
+import { AttenuateError } from '../../tensor/error.ts';
+import type { TextBatch } from '../data/batches.ts';
+
+export type Inputs = Readonly<Record<string, Int32Array | Float32Array>>;
+
+/** What a loss may look at inside a traced encoder. */
+export interface TracedEncoder {
+  /** What it gives: an embedding, or probabilities. */
+  readonly output: Value;
+  /** What goes into the last softmax; null where there is none. */
+  readonly logits: Value | null;
+  /** Rows that the first layer reads, `[B, N, C]`. */
+  readonly embedding: Value;
+  /** Rows that a layer gives, `[B, N, C]`. */
+  hidden(layer: number): Value;
+  readonly lengths: Value;
+}
+
+/** What a model is trained for: a loss over what it computes, and what else that loss reads. */
+export interface Objective {
+  /** Weights learned beside the model's own, which fall away with the run. */
+  readonly extra?: ReadonlyMap<string, { readonly shape: readonly number[]; readonly data: Float32Array }>;
+  /** Traces the loss `[1]`. */
+  loss(t: Tracer, model: TracedEncoder): Value;
+  /** The inputs that the loss declares, for one batch. */
+  inputs(batch: TextBatch): Inputs | Promise<Inputs>;
+  dispose?(): void;
+}
+
+/** Finds in a traced encoder what losses look at. @throws `OBJECTIVE_LAYER` for a layer that it has not */
+export function lookInside(program: Program): TracedEncoder {
+  const last = (name: string): Value => {
+    const stage = program.stages.find((s) => s.name === name);
+    const value = stage && program.nodes[stage.to - 1].outputs[0];
+    if (value) return value;
+    throw new AttenuateError(
+      'OBJECTIVE_LAYER',
+      `[train] part that the model lacks: expected one of ${program.stages.map((s) => s.name).join(', ')}, got ${name}. Change the layer map.`,
+      { name },
+    );
+  };
+  const [output] = program.outputs;
+  const maker = program.nodes.find(({ outputs }) => outputs.includes(output));
+  return {
+    output,
+    logits: maker?.kind === 'softmax' ? maker.inputs[0] : null,
+    embedding: last('embedding'),
+    hidden: (layer) => last(`layer ${layer}`),
+    lengths: program.inputs.find(({ name }) => name === 'lengths')!,
+  };
+}
+
+/** A sum of objectives, each with a weight; their inputs and extra weights have names of their own. */
+export function together(parts: readonly (readonly [objective: Objective, weight: number])[]): Objective {
+  return {
+    extra: new Map(parts.flatMap(([{ extra }]) => [...(extra ?? [])])),
+    loss: (t, model) =>
+      weightedSum(
+        t,
+        parts.map(([objective]) => objective.loss(t, model)),
+        parts.map(([, weight]) => weight),
+      ),
+    async inputs(batch) {
+      const all = await Promise.all(parts.map(([objective]) => objective.inputs(batch)));
+      return Object.assign({}, ...all);
+    },
+    dispose() {
+      for (const [objective] of parts) objective.dispose?.();
+    },
+  };
+}
