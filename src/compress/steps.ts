@@ -1,5 +1,6 @@
 import { attentionSteps } from './attention.ts';
 import { distillEmbedding } from './distill/embedding.ts';
+import { distillLayers } from './distill/layers.ts';
 import { integerStep } from './integer/step.ts';
 import { quantizeInt8 } from './quantize/int8.ts';
 import type { StepDefinition } from './step.ts';
@@ -9,5 +10,6 @@ export const STEPS = [
   quantizeInt8,
   ...attentionSteps,
   distillEmbedding,
+  distillLayers,
   integerStep,
 ] as unknown as readonly StepDefinition[];

@@ -1,4 +1,5 @@
-import { type FileHandle, open, readFile } from 'node:fs/promises';
+import { type FileHandle, open, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 
 /** One line of a training log. */
 export interface LogEntry {
@@ -41,4 +42,10 @@ export async function readLog(path: string): Promise<LogEntry[]> {
       return [];
     }
   });
+}
+
+/** Entries of every log that runs left in a folder, by the names of the files. */
+export async function readLogs(folder: string): Promise<LogEntry[]> {
+  const files = (await readdir(folder)).filter((name) => /^log-.*\.jsonl$/.test(name)).sort();
+  return (await Promise.all(files.map((name) => readLog(join(folder, name))))).flat();
 }

@@ -5,7 +5,7 @@ import { applyRecipe, type Recipe } from '../../compress/index.ts';
 import { writeArtifact } from '../../format/index.ts';
 import { observeInputs } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
-import { readLog } from '../../train/log.ts';
+import { readLogs } from '../../train/log.ts';
 import type { TrainingProgress } from '../../train/train.ts';
 import { command, JSON_FLAG, usageError } from '../command.ts';
 import { withModel } from '../local-model.ts';
@@ -75,7 +75,7 @@ export const distillCommand = command({
       const file = join(args.out, 'model.safetensors');
       const { byteLength } = await writeArtifact(made, file, { signal });
       progress.clear();
-      const log = await readLog(join(folder, 'log.jsonl'));
+      const log = await readLogs(folder);
       const scores = log.filter((entry) => entry.score !== undefined);
       const [first, last] = [scores[0], scores[scores.length - 1]];
       return {

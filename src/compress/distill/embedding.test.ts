@@ -71,7 +71,7 @@ describe('the distill step', () => {
       });
       await expect(applyRecipe(madeEncoder(), recipe, stopped)).rejects.toThrow('stopped');
     }
-    expect(readdirSync(folder)).toContain('checkpoint.safetensors');
+    expect(readdirSync(folder).some((name) => name.startsWith('checkpoint-'))).toBe(true);
     const resumed = await applyRecipe(madeEncoder(), recipe, context(folder));
     expect(await bytesOf(resumed)).toEqual(await bytesOf(whole));
   });
@@ -82,5 +82,38 @@ describe('the distill step', () => {
     await expect(applyRecipe(madeEncoder(head), recipe, context('unused'))).rejects.toMatchObject({
       code: 'WRONG_HEAD',
     });
+  });
+});
+
+describe('layer-wise distillation as a step', () => {
+  const layers = {
+    step: 'distill',
+    kind: 'layers',
+    student: { layers: 1, width: 24, heads: 3 },
+    steps: 20,
+    batch: 16,
+    heldOut: 0.1,
+    evaluations: 2,
+  };
+
+  it('trains in two phases, for embeddings and for classes', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'attenuate-distill-'));
+    const classifier = { kind: 'classification', labels: ['a', 'b'], poolerActivation: 'tanh' } as const;
+    const made = await applyRecipe(madeEncoder(classifier), [layers], context(folder));
+    expect(made.config).toMatchObject({ embeddingSize: 24, head: classifier });
+    const logs = readdirSync(folder).filter((name) => name.startsWith('log-'));
+    expect(logs).toHaveLength(2);
+    const student = { ...layers.student, width: 32, heads: 4 };
+    const other = mkdtempSync(join(tmpdir(), 'attenuate-distill-'));
+    const again = await applyRecipe(madeEncoder(), [{ ...layers, student }], context(other));
+    expect(again.config.layers).toHaveLength(1);
+  });
+
+  it.each([
+    ['STUDENT_UNSUPPORTED', { student: { vocabulary: 70 } }],
+    ['DISTILL_NOTHING', { hidden: 0, embedding: 0 }],
+  ])('is refused, as %s, for %j', async (code, change) => {
+    const recipe = [{ ...layers, ...change }];
+    await expect(applyRecipe(madeEncoder(), recipe, context('unused'))).rejects.toMatchObject({ code });
   });
 });

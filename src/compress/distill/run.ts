@@ -1,0 +1,150 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeArtifact } from '../../format/node/artifact-writer.ts';
+import { hashModel } from '../../format/node/hash-model.ts';
+import { openModel } from '../../format/node/open.ts';
+import { createTokenizer } from '../../format/tokenizer.ts';
+import type { Model } from '../../model/config.ts';
+import { names } from '../../model/names.ts';
+import { AttenuateError } from '../../tensor/error.ts';
+import { type TokenTexts, tokenTexts } from '../../train/data/tokens.ts';
+import { trainEncoder } from '../../train/encoder.ts';
+import { foldLayers } from '../../train/fold.ts';
+import type { Objective } from '../../train/objective/objective.ts';
+import type { ObservedInputs } from '../quantize/statistics.ts';
+import type { StepContext, TrainingContext } from '../step.ts';
+import { buildStudent } from './student.ts';
+import { layerMap, type StudentSpec } from './student-spec.ts';
+import { stepsOf, type TrainingFields, updateOf } from './training-schema.ts';
+
+/** What a step trains on, and a name for all that its result depends on. */
+export interface TrainingSetting {
+  readonly texts: readonly string[];
+  readonly textsHash: string;
+  readonly teacherHash: string;
+  readonly key: string;
+  readonly training: TrainingContext;
+}
+
+/** @throws `TRAINING_TEXT` where the context has no text to train on */
+export async function settingOf(
+  teacher: Model,
+  options: unknown,
+  { training, signal }: StepContext,
+): Promise<TrainingSetting> {
+  if (!training)
+    throw new AttenuateError(
+      'TRAINING_TEXT',
+      '[distill] a step that trains needs text: expected some, got none. Pass texts to train on, and a folder to work in.',
+    );
+  const texts = await training.texts();
+  const textsHash = sha256(texts.join('\n'));
+  const teacherHash = await hashModel(teacher, signal);
+  const key = sha256(JSON.stringify([teacherHash, textsHash, options]));
+  return { texts, textsHash, teacherHash, key, training };
+}
+
+/** Token ids of the texts, cut for training. */
+export const tokensOf = async (
+  model: Model,
+  { texts }: TrainingSetting,
+  { maxTokens }: TrainingFields,
+): Promise<TokenTexts> =>
+  tokenTexts(texts, await createTokenizer(model.tokenizer!, Math.min(maxTokens, model.config.maxLength)));
+
+/** One run of training in the setting's folder; called again, it goes on where it was. @param phase tells runs of one step apart */
+export async function runTraining(
+  model: Model,
+  tokens: TokenTexts,
+  objective: Objective,
+  options: TrainingFields,
+  setting: TrainingSetting,
+  { signal }: StepContext,
+  phase = '',
+): Promise<Model> {
+  const { training, key } = setting;
+  const split = tokens.count - Math.max(1, Math.round(options.heldOut * tokens.count));
+  const steps = stepsOf(options, split);
+  const name = `${phase}${key.slice(0, 16)}`;
+  const { model: trained } = await trainEncoder(model, {
+    texts: tokens,
+    objective,
+    training: range(0, split),
+    heldOut: range(split, tokens.count),
+    batch: { size: options.batch, seed: options.seed },
+    evaluateEvery: Math.max(1, Math.ceil(steps / options.evaluations)),
+    update: updateOf(options, steps),
+    dropout: options.dropout,
+    patience: options.patience,
+    threads: training.threads,
+    checkpoint: {
+      path: join(training.folder, `checkpoint-${name}.safetensors`),
+      key: `${phase}${key}`,
+      everySeconds: 120,
+      resume: true,
+    },
+    log: { path: join(training.folder, `log-${name}.jsonl`), every: 10 },
+    signal,
+    onProgress: training.onProgress,
+  });
+  return trained;
+}
+
+export interface StudentSource {
+  readonly spec: StudentSpec;
+  /** Texts, from the first, that fold layers into tables. */
+  readonly foldTexts: number;
+  /** The teacher as it runs, in float32 or int8. */
+  readonly running: Model;
+}
+
+/** The untrained student, from the file of an earlier call where there is one. */
+export async function madeStudent(
+  teacher: Model,
+  { spec, foldTexts, running }: StudentSource,
+  options: TrainingFields,
+  setting: TrainingSetting,
+  context: StepContext,
+): Promise<Model> {
+  const { signal, onProgress } = context;
+  const path = join(setting.training.folder, `student-${setting.key.slice(0, 16)}.safetensors`);
+  if (existsSync(path)) return { ...(await openModel(path)), recipe: teacher.recipe };
+  const all = await tokensOf(teacher, setting, options);
+  const counts = new Float64Array(teacher.config.vocabularySize);
+  for (let text = 0; text < all.count; text++) for (const id of all.ids(text)) counts[id]++;
+  const folded = spec.fold
+    ? await foldLayers(
+        running,
+        { ...all, count: Math.min(foldTexts, all.count) },
+        {
+          below: layerMap(spec, teacher.config.layers.length)[0],
+          signal,
+          onProgress: ({ done, total }) => onProgress?.('distill: fold layers', done / total),
+        },
+      )
+    : undefined;
+  const observed = await observedNeurons(teacher, spec, context);
+  const student = await buildStudent(teacher, spec, { counts, folded, observed });
+  await writeArtifact(student, path, { signal });
+  return student;
+}
+
+/** What the neurons that may go do on the text, where it can be looked at. */
+async function observedNeurons(
+  teacher: Model,
+  spec: StudentSpec,
+  { observe }: StepContext,
+): Promise<ObservedInputs | undefined> {
+  const { layers } = teacher.config;
+  const kept = layerMap(spec, layers.length);
+  if (!observe || (spec.feedForwardSize ?? Infinity) >= layers[kept[0]].feedForwardSize) return undefined;
+  return observe(teacher, {
+    products: kept.map((layer) => `${names.layer(layer).down}.weight`),
+    moments: true,
+  });
+}
+
+export const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+const range = (from: number, to: number): Uint32Array =>
+  Uint32Array.from({ length: to - from }, (_, i) => from + i);
