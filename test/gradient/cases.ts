@@ -3,8 +3,9 @@ import { RULES } from '../../src/program/gradient/rules.ts';
 import type { Program } from '../../src/program/program.ts';
 import { traceOn } from '../../src/program/trace.ts';
 import { evaluateDim } from '../../src/tensor/dim.ts';
-import type { Random } from '../../src/tensor/random.ts';
+import { Random } from '../../src/tensor/random.ts';
 import { type BuiltCase, buildCase, CASES, type ConformanceCase } from '../conformance/cases.ts';
+import { lossCases } from './loss-cases.ts';
 
 export interface GradientCase {
   readonly op: string;
@@ -27,14 +28,23 @@ const size = ({ inputs, weights }: BuiltCase): number =>
 
 const isFloat = ({ codec }: { readonly codec: string }): boolean => /float/.test(codec);
 
-/** The conformance cases of every op that has a gradient, where it has one. */
-export const gradientCases = (): GradientCase[] =>
+/** Inputs that an op takes as data, whatever stands before them. */
+const DATA: Readonly<Record<string, readonly string[]>> = { softCrossEntropy: ['b'] };
+
+/** The conformance cases of every op that has a gradient, where it has one, and those of the losses. */
+export const gradientCases = (): GradientCase[] => [
+  ...opCases(),
+  ...lossCases.map((c) => ({ op: c.op, name: c.name, built: c.build(new Random(3)) })),
+];
+
+const opCases = (): GradientCase[] =>
   CASES.filter((c: ConformanceCase) => c.finite && !c.codes && RULES.has(c.op) && !NO_DERIVATIVE.test(c.name))
     .map((c) => ({ op: c.op, name: c.name, built: buildCase(c) }))
     .filter(({ built }) => size(built) <= MOST && [...built.weights.values()].every(isFloat));
 
 /** The case with a loss on top: the distance of every float output from a random target. */
-export function withLoss({ program, inputs, bindings, weights }: BuiltCase, random: Random) {
+export function withLoss({ op, built }: GradientCase, random: Random) {
+  const { program, inputs, bindings, weights } = built;
   const targets: Record<string, Float32Array> = {};
   const whole: Program = traceOn(program, weights, (t) => {
     const losses = program.outputs
@@ -52,6 +62,8 @@ export function withLoss({ program, inputs, bindings, weights }: BuiltCase, rand
       ),
     );
   });
-  const floats = Object.keys(inputs).filter((name) => inputs[name] instanceof Float32Array);
+  const floats = Object.keys(inputs).filter(
+    (name) => inputs[name] instanceof Float32Array && !DATA[op]?.includes(name),
+  );
   return { whole, inputs: { ...inputs, ...targets }, floats };
 }

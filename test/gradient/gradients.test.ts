@@ -5,9 +5,10 @@ import { gradientCases, withLoss } from './cases.ts';
 import { derivatives } from './finite-differences.ts';
 
 describe('gradients by finite differences', () => {
-  it.each(gradientCases().map((c) => [`${c.op}: ${c.name}`, c] as const))('%s', (_, { built }) => {
+  it.each(gradientCases().map((c) => [`${c.op}: ${c.name}`, c] as const))('%s', (_, c) => {
+    const { built } = c;
     const random = new Random(5);
-    const { whole, inputs, floats } = withLoss(built, random);
+    const { whole, inputs, floats } = withLoss(c, random);
     const training = differentiate(whole, { inputs: floats });
     for (const { gradient, difference, scale } of derivatives(
       whole,

@@ -28,9 +28,14 @@ const settings: Setting[] = [
 /** A gradient passes through the op, a loss and their backward ops. */
 const BUDGET = { absolute: 2e-6, relative: 2e-5 };
 
-describe.each(settings)('gradients on wasm, $name', ({ features, rows, threads }) => {
-  it.each(gradientCases().map((c) => [`${c.op}: ${c.name}`, c] as const))('%s', async (_, { built }) => {
-    const { whole, inputs, floats } = withLoss(built, new Random(5));
+/** All of them on the kernels that run here; elsewhere some of each op's. */
+const casesOf = ({ name }: Setting) => gradientCases().filter((_, i) => name === 'probed' || i % 6 === 0);
+
+describe.each(settings)('gradients on wasm, $name', (setting) => {
+  const { features, rows, threads } = setting;
+  it.each(casesOf(setting).map((c) => [`${c.op}: ${c.name}`, c] as const))('%s', async (_, c) => {
+    const { built } = c;
+    const { whole, inputs, floats } = withLoss(c, new Random(5));
     const training = differentiate(whole, { inputs: floats });
     const all = { ...inputs, lossScale: Float32Array.of(0.5) };
     const want = runTraining(training.program, built.weights, all, built.bindings);

@@ -7,6 +7,7 @@ import { poolGradientOp, scatterRowsOp, selectRowsGradientOp } from './gather.ts
 import { layerNormGradientOp, layerNormWeightGradientOp } from './layer-norm.ts';
 import { linearInputGradientOp, linearWeightGradientOp } from './linear.ts';
 import { meanRowsGradientOp, meanRowsOp, weightedSumOp } from './loss-sums.ts';
+import { matrixProductOp, rowNumbersOp } from './matrix-product.ts';
 import { l2NormalizeGradientOp, softmaxGradientOp } from './normalize.ts';
 import { rowLossGradientOps, rowLossOps } from './row-losses.ts';
 
@@ -21,8 +22,10 @@ export const TRAINING_OPS = [
   layerNormWeightGradientOp,
   linearInputGradientOp,
   linearWeightGradientOp,
+  matrixProductOp,
   meanRowsGradientOp,
   meanRowsOp,
+  rowNumbersOp,
   poolGradientOp,
   ...rowLossGradientOps,
   ...rowLossOps,

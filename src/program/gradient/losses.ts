@@ -1,6 +1,7 @@
 import type { Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 import { meanRows } from './loss-sums.ts';
+import { matrixProduct, rowNumbers } from './matrix-product.ts';
 import { rowLoss } from './row-losses.ts';
 
 export { weightedSum } from './loss-sums.ts';
@@ -39,3 +40,18 @@ export const meanSquaredError = (t: Tracer, a: Value, b: Value, lengths?: Value)
 /** Mean of 1 − cos(a, b) over rows; with `lengths` over those of `[B, N, C]` that exist. */
 export const cosineDistance = (t: Tracer, a: Value, b: Value, lengths?: Value): Value =>
   meanRows(t, rowLoss(t, 'cosineDistance', a, b, lengths ?? null));
+
+/**
+ * In-batch negatives (van den Oord et al. 2018, InfoNCE): cross-entropy of a·bᵀ / temperature `[B, B]` whose row i
+ * belongs to column i. a and b `[B, C]` with rows of length 1.
+ */
+export const contrastive = (
+  t: Tracer,
+  a: Value,
+  b: Value,
+  { temperature = 0.05 }: { readonly temperature?: number } = {},
+): Value =>
+  meanRows(
+    t,
+    rowLoss(t, 'crossEntropy', matrixProduct(t, a, b, 'a·bᵀ'), rowNumbers(t, a), null, { temperature }),
+  );

@@ -8,6 +8,7 @@ import { type GradientRule, plainRule } from './rule.ts';
 export interface RowLossAttributes {
   /** Which input holds the lengths of the sequences, or null. */
   readonly lengths: number | null;
+  /** What logits are divided by. */
   readonly temperature: number;
   /** Cross-entropy: the share of a label that is spread over all. */
   readonly smoothing: number;
@@ -93,14 +94,14 @@ const ROW_LOSSES: Readonly<Record<RowLossKind, RowLoss>> = {
   },
   crossEntropy: {
     symmetric: false,
-    loss(a, [label], { smoothing }) {
-      const log = logSoftmax(a, 1);
+    loss(a, [label], { smoothing, temperature }) {
+      const log = logSoftmax(a, temperature);
       const mean = log.reduce((sum, v) => sum + v, 0) / a.length;
       return -(1 - smoothing) * log[label] - smoothing * mean;
     },
-    gradient(a, [label], { smoothing }) {
-      return logSoftmax(a, 1).map(
-        (v, i) => Math.exp(v) - (i === label ? 1 - smoothing : 0) - smoothing / a.length,
+    gradient(a, [label], { smoothing, temperature: T }) {
+      return logSoftmax(a, T).map(
+        (v, i) => (Math.exp(v) - (i === label ? 1 - smoothing : 0) - smoothing / a.length) / T,
       );
     },
   },

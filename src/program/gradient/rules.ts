@@ -6,6 +6,7 @@ import { embeddingRule, poolRule, selectRowsRule } from './gather.ts';
 import { layerNormRule } from './layer-norm.ts';
 import { linearRule } from './linear.ts';
 import { meanRowsRule, weightedSumRule } from './loss-sums.ts';
+import { matrixProductRule } from './matrix-product.ts';
 import { l2NormalizeRule, softmaxRule } from './normalize.ts';
 import { rowLossRules } from './row-losses.ts';
 import type { GradientRule } from './rule.ts';
@@ -21,6 +22,7 @@ export const RULES: ReadonlyMap<string, GradientRule> = new Map(
     l2NormalizeRule,
     layerNormRule,
     linearRule,
+    matrixProductRule,
     meanRowsRule,
     poolRule,
     ...rowLossRules,

@@ -12,8 +12,10 @@ import {
   meanRowsGradientLowering,
   meanRowsLowering,
   rowLossLowerings,
+  rowNumbersLowering,
   weightedSumLowering,
 } from './ops/losses.ts';
+import { matrixProductLowering } from './ops/matrix-product.ts';
 import {
   activationGradientLowering,
   addLowering,
@@ -39,7 +41,9 @@ const TRAINING: Lowerings = new Map(
     linearInputGradientLowering,
     linearWeightGradientLowering,
     meanRowsGradientLowering,
+    matrixProductLowering,
     meanRowsLowering,
+    rowNumbersLowering,
     poolGradientLowering,
     ...rowLossLowerings,
     scatterRowsLowering,

@@ -137,31 +137,31 @@ const CODE: Readonly<Record<RowLossKind, RowLossCode>> = {
   crossEntropy: {
     loss(row) {
       const { f, at, a, label } = row;
-      const { largest, sum: total } = softmaxOf(row, a);
+      const { largest, sum: total, scale } = softmaxOf(row, a);
       const mean = f.local(
         'v128',
         f32x4.div(
-          sum(row, false, (v) => v),
+          sum(row, false, (v) => f32x4.mul(v, scale)),
           splat(f32.convert_i32_s(at.columns)),
         ),
       );
       // −(1 − s) (a[label] − lse) − s (mean − lse)
       const lse = f.local('v128', f32x4.add(log(f, total), largest));
-      const chosen = v128.load32_splat(i32.add(a, times(label, 4)));
+      const chosen = f.local('v128', f32x4.mul(v128.load32_splat(i32.add(a, times(label, 4))), scale));
       const blend = f32x4.add(chosen, f32x4.mul(splat(at.smoothing), f32x4.sub(mean, chosen)));
       return f32x4.sub(lse, blend);
     },
     gradient(row) {
       const { f, at, a, label, features } = row;
-      const { largest, sum: total } = softmaxOf(row, a);
+      const { largest, sum: total, scale } = softmaxOf(row, a);
       const inverse = f.local('v128', f32x4.div(v128.f32x4(1), total));
       const target = f.local('v128', f32x4.sub(v128.f32x4(1), splat(at.smoothing)));
       const spread = f.local('v128', f32x4.div(splat(at.smoothing), splat(f32.convert_i32_s(at.columns))));
-      return (x, _b, column) =>
-        f32x4.sub(
-          f32x4.sub(f32x4.mul(power(f, features, f32x4.sub(x, largest)), inverse), spread),
-          v128.and(target, i32x4.eq(column, i32x4.splat(label))),
-        );
+      return (x, _b, column) => {
+        const p = f32x4.mul(power(f, features, f32x4.sub(f32x4.mul(x, scale), largest)), inverse);
+        const wanted = v128.and(target, i32x4.eq(column, i32x4.splat(label)));
+        return f32x4.mul(f32x4.sub(f32x4.sub(p, spread), wanted), scale);
+      };
     },
   },
   softCrossEntropy: {
@@ -249,6 +249,16 @@ export const rowLossKernel = (kind: RowLossKind, gradient: boolean): Kernel =>
       });
     },
   }) as Kernel;
+
+/** 0, 1, 2 …; a unit is one row. */
+export const rowNumbersKernel = kernel({
+  name: 'training_row_numbers',
+  fields: { y: 'i32' },
+  build(_context, f, at, begin, end) {
+    const r = f.local('i32');
+    f.for(r, begin, end, 1, () => f.emit(i32.store(i32.add(at.y, times(r, 4)), r)));
+  },
+});
 
 /** Mean of rows `[…, 2]` and the inverse of their weights' sum; one unit. */
 export const meanRowsKernel = kernel({

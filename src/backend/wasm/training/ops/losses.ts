@@ -7,6 +7,7 @@ import {
   meanRowsGradientKernel,
   meanRowsKernel,
   rowLossKernel,
+  rowNumbersKernel,
   weightedSumKernel,
 } from '../kernels/losses.ts';
 
@@ -45,6 +46,13 @@ export const rowLossLowerings = KINDS.flatMap((kind) => [
   rowLossLowering(kind, false),
   rowLossLowering(kind, true),
 ]);
+
+export const rowNumbersLowering: OpLowering = {
+  kind: 'rowNumbers',
+  kernels: { rowNumbers: only(rowNumbersKernel) },
+  keys: () => ['rowNumbers'],
+  steps: ({ outputs: [y] }, { at, shape, step }) => [step('rowNumbers', { y: at(y) }, shape(y)[0])],
+};
 
 export const meanRowsLowering: OpLowering = {
   kind: 'meanRows',
