@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import type { Model } from '../model/config.ts';
 import { AttenuateError } from '../tensor/error.ts';
+import { type Recover, recover, recoverSchema } from './recover.ts';
 import type { Recipe, RecipeStep, StepContext, StepDefinition } from './step.ts';
 import { STEPS } from './steps.ts';
 
@@ -37,9 +38,12 @@ function definitionOf(raw: unknown, index: number): StepDefinition {
 
 function checkStep(raw: unknown, index: number): [StepDefinition, RecipeStep] {
   const definition = definitionOf(raw, index);
-  const parsed = definition.schema.safeParse(raw);
-  if (parsed.success) return [definition, parsed.data];
-  const issue: z.core.$ZodIssue = parsed.error.issues[0];
+  const { recover, ...own } = raw as RecipeStep;
+  const parsed = definition.schema.safeParse(own);
+  const recovered = recoverSchema.optional().safeParse(recover);
+  if (parsed.success && recovered.success)
+    return [definition, recovered.data ? { ...parsed.data, recover: recovered.data } : parsed.data];
+  const issue: z.core.$ZodIssue = (parsed.error ?? recovered.error!).issues[0];
   throw invalid(
     index,
     `bad option ${issue.path.join('.') || 'names'} of step ${index}`,
@@ -61,7 +65,9 @@ export async function applyRecipe(model: Model, recipe: unknown, context: StepCo
   let current = model;
   for (const step of parseRecipe(recipe)) {
     const [definition, options] = checkStep(step, current.recipe.length - model.recipe.length);
-    const next = await definition.apply(current, options, context);
+    const { recover: recovering, ...own } = options as RecipeStep & { readonly recover?: Recover };
+    const changed = await definition.apply(current, own, context);
+    const next = recovering ? await recover(current, changed, recovering, own, context) : changed;
     current = { ...next, recipe: [...current.recipe, options] };
   }
   return current;

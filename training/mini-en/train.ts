@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { installPackages } from '../../scripts/install-packages.ts';
 import { underInterrupt } from '../../src/cli/interrupt.ts';
-import { applyRecipe } from '../../src/compress/index.ts';
+import { applyRecipe, type StepContext } from '../../src/compress/index.ts';
 import { openModel, writeArtifact } from '../../src/format/index.ts';
 import { observeInputs } from '../../src/optimize/index.ts';
 import { readCorpus } from './corpus.ts';
@@ -44,7 +44,7 @@ await underInterrupt(async (signal) => {
   const corpus = await readCorpus(join(values.work, 'corpus.json'), values.banking77);
   const recipe = JSON.parse(await readFile(at('./recipe.json'), 'utf8'));
   const teacher = await openModel(values.teacher);
-  const made = await applyRecipe(teacher, recipe, {
+  const context: StepContext = {
     signal,
     observe: async (model, request) =>
       (await observeInputs(model, corpus.texts, request, { maxTexts: OBSERVED, maxTokens: 64, signal }))
@@ -60,7 +60,10 @@ await underInterrupt(async (signal) => {
             `step ${step} of ${steps}, loss ${loss.toFixed(5)}, held out ${score?.toFixed(5) ?? '–'}, ${Math.round(tokensPerSecond)} tokens/s, ${Math.round(secondsLeft / 60)} min left`,
         ),
     },
-  });
+  };
+  const trained = await applyRecipe(teacher, recipe.slice(0, 1), context);
+  await writeArtifact(trained, join(values.work, 'trained.safetensors'), { signal });
+  const made = await applyRecipe(trained, recipe.slice(1), context);
   await mkdir(values.out, { recursive: true });
   const path = join(values.out, 'model.safetensors');
   const { byteLength } = await writeArtifact(

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { madeEncoder } from '../../../test/made-encoder.ts';
 import type { Model } from '../../model/config.ts';
 import { Random } from '../../tensor/random.ts';
-import { applyRecipe } from '../recipe.ts';
+import { applyRecipe, parseRecipe } from '../recipe.ts';
 import type { StepContext } from '../step.ts';
 
 const WORDS = 'a small model runs in the page and node alike with every word known to it'.split(' ');
@@ -115,5 +115,34 @@ describe('layer-wise distillation as a step', () => {
   ])('is refused, as %s, for %j', async (code, change) => {
     const recipe = [{ ...layers, ...change }];
     await expect(applyRecipe(madeEncoder(), recipe, context('unused'))).rejects.toMatchObject({ code });
+  });
+});
+
+describe('recovery after a step', () => {
+  it.each([
+    ['attention', { step: 'attention', kind: 'local', left: 1, right: 1 }],
+    ['quantize', { step: 'quantize', bits: 8 }],
+  ])('brings a model nearer to what it was before %s', async (_name, step) => {
+    const folder = mkdtempSync(join(tmpdir(), 'attenuate-recover-'));
+    const recover = { steps: 40, batch: 16, heldOut: 0.1, evaluations: 4, learningRate: 1e-3 };
+    const scores: number[] = [];
+    const model = await applyRecipe(madeEncoder(), [{ ...step, recover }], {
+      training: {
+        texts: async () => TEXTS,
+        folder,
+        threads: 1,
+        onProgress: ({ score }) => score !== null && scores.push(score),
+      },
+    });
+    expect(Math.min(...scores)).toBeLessThan(scores[0]);
+    expect(model.recipe).toMatchObject([{ ...step, recover: { ...recover, seed: 1 } }]);
+    expect(parseRecipe(model.recipe)).toEqual(model.recipe);
+    const codecs = [...model.weights.specs.values()].map(({ codec }) => codec);
+    expect(codecs.includes('int8')).toBe(step.step === 'quantize');
+  });
+
+  it('is refused with options that it has not', async () => {
+    const recipe = [{ step: 'quantize', bits: 8, recover: { speed: 1 } }];
+    await expect(applyRecipe(madeEncoder(), recipe)).rejects.toMatchObject({ code: 'RECIPE_INVALID' });
   });
 });

@@ -9,7 +9,7 @@ import type { Model } from '../../model/config.ts';
 import { names } from '../../model/names.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { type TokenTexts, tokenTexts } from '../../train/data/tokens.ts';
-import { trainEncoder } from '../../train/encoder.ts';
+import { type EncoderTraining, trainEncoder } from '../../train/encoder.ts';
 import { foldLayers } from '../../train/fold.ts';
 import type { Objective } from '../../train/objective/objective.ts';
 import type { ObservedInputs } from '../quantize/statistics.ts';
@@ -53,23 +53,19 @@ export const tokensOf = async (
 ): Promise<TokenTexts> =>
   tokenTexts(texts, await createTokenizer(model.tokenizer!, Math.min(maxTokens, model.config.maxLength)));
 
-/** One run of training in the setting's folder; called again, it goes on where it was. @param phase tells runs of one step apart */
-export async function runTraining(
-  model: Model,
+/** How a run goes, in the setting's folder. @param phase tells runs of one step apart */
+export function runOptions(
   tokens: TokenTexts,
-  objective: Objective,
   options: TrainingFields,
-  setting: TrainingSetting,
+  { training, key }: TrainingSetting,
   { signal }: StepContext,
-  phase = '',
-): Promise<Model> {
-  const { training, key } = setting;
+  phase: string,
+): Omit<EncoderTraining, 'objective'> {
   const split = tokens.count - Math.max(1, Math.round(options.heldOut * tokens.count));
   const steps = stepsOf(options, split);
   const name = `${phase}${key.slice(0, 16)}`;
-  const { model: trained } = await trainEncoder(model, {
+  return {
     texts: tokens,
-    objective,
     training: range(0, split),
     heldOut: range(split, tokens.count),
     batch: { size: options.batch, seed: options.seed },
@@ -87,8 +83,21 @@ export async function runTraining(
     log: { path: join(training.folder, `log-${name}.jsonl`), every: 10 },
     signal,
     onProgress: training.onProgress,
-  });
-  return trained;
+  };
+}
+
+/** One run of training; called again, it goes on where it was. */
+export async function runTraining(
+  model: Model,
+  tokens: TokenTexts,
+  objective: Objective,
+  options: TrainingFields,
+  setting: TrainingSetting,
+  context: StepContext,
+  phase = '',
+): Promise<Model> {
+  const run = runOptions(tokens, options, setting, context, phase);
+  return (await trainEncoder(model, { ...run, objective })).model;
 }
 
 export interface StudentSource {
