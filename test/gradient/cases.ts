@@ -29,7 +29,10 @@ const size = ({ inputs, weights }: BuiltCase): number =>
 const isFloat = ({ codec }: { readonly codec: string }): boolean => /float/.test(codec);
 
 /** Inputs that an op takes as data, whatever stands before them. */
-const DATA: Readonly<Record<string, readonly string[]>> = { softCrossEntropy: ['b'] };
+const DATA: Readonly<Record<string, readonly string[]>> = {
+  softCrossEntropy: ['b'],
+  pairLoss: ['tq', 'tk'],
+};
 
 /** The conformance cases of every op that has a gradient, where it has one, and those of the losses. */
 export const gradientCases = (): GradientCase[] => [

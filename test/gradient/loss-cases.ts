@@ -1,11 +1,15 @@
 import {
+  attentionScoreLoss,
   contrastive,
   cosineDistance,
   crossEntropy,
   meanSquaredError,
+  type PairSource,
+  relationLoss,
   softCrossEntropy,
 } from '../../src/program/gradient/losses.ts';
 import { matrixProduct, type ProductForm } from '../../src/program/gradient/matrix-product.ts';
+import { padHead } from '../../src/program/ops/linear.ts';
 import { l2Normalize } from '../../src/program/ops/normalize.ts';
 import type { Value } from '../../src/program/program.ts';
 import type { Tracer } from '../../src/program/trace.ts';
@@ -66,6 +70,52 @@ const product = (form: ProductForm, P: number, K: number, Q: number): OpCase => 
 
 const WIDTHS = [1, 3, 8, 21];
 
+interface Side {
+  readonly heads: number;
+  readonly size: number;
+  /** Names of queries and keys: equal ones are one value. */
+  readonly names: readonly [string, string];
+}
+
+/** Rows by head of a student and a teacher, 2 sequences of 70 rows at most. */
+const pairs = (
+  name: string,
+  student: Side,
+  teacher: Side,
+  loss: (t: Tracer, student: PairSource, teacher: PairSource, lengths: Value) => Value,
+  rows = 70,
+): OpCase => ({
+  op: 'pairLoss',
+  name,
+  build(random) {
+    const builder = new CaseBuilder(random, { B: 2, N: rows }).data(
+      'lengths',
+      Int32Array.of(rows, Math.ceil(rows / 2) - 1),
+    );
+    const sizes = new Map<string, { heads: number; size: number }>();
+    for (const { heads, size, names } of [student, teacher])
+      for (const n of names) sizes.set(n, { heads, size });
+    for (const [n, { heads, size }] of sizes)
+      builder.data(n, padded(random.gaussians((heads + 1) * 2 * rows * padHead(size)), size));
+    return builder.finish((t, input) => {
+      const made = new Map(
+        [...sizes].map(([n, { heads, size }]) => [n, input(n, [heads + 1, B, N, padHead(size)])]),
+      );
+      const source = ({ heads, size, names: [q, k] }: Side): PairSource => ({
+        heads,
+        headSize: size,
+        queries: { value: made.get(q)!, from: 1 },
+        keys: { value: made.get(k)!, from: q === k ? 1 : 0 },
+      });
+      return [loss(t, source(student), source(teacher), input('lengths', [B]))];
+    });
+  },
+});
+
+/** Columns that only pad a head are 0. */
+const padded = (x: Float32Array, size: number): Float32Array =>
+  x.map((v, i) => (i % padHead(size) < size ? v : 0));
+
 export const lossCases: readonly OpCase[] = [
   ...WIDTHS.flatMap((columns) => [
     pair('squaredError', 'all rows', columns, (t, a, b) => meanSquaredError(t, a, b)),
@@ -87,6 +137,31 @@ export const lossCases: readonly OpCase[] = [
     product(form, 17, 33, 16),
     product(form, 1, 8, 1),
   ]),
+  pairs(
+    'scores, heads of 8 and 20',
+    { heads: 2, size: 8, names: ['a', 'b'] },
+    { heads: 2, size: 20, names: ['tq', 'tk'] },
+    attentionScoreLoss,
+  ),
+  pairs(
+    'scores, 7 rows',
+    { heads: 1, size: 5, names: ['a', 'b'] },
+    { heads: 1, size: 5, names: ['tq', 'tk'] },
+    attentionScoreLoss,
+    7,
+  ),
+  pairs(
+    'relations of queries and keys',
+    { heads: 2, size: 8, names: ['a', 'b'] },
+    { heads: 2, size: 16, names: ['tq', 'tk'] },
+    (t, ...sides) => relationLoss(t, 2, ...sides),
+  ),
+  pairs(
+    'relations of values, heads taken together',
+    { heads: 4, size: 8, names: ['a', 'a'] },
+    { heads: 6, size: 12, names: ['tq', 'tq'] },
+    (t, ...sides) => relationLoss(t, 2, ...sides),
+  ),
   {
     op: 'matrixProduct',
     name: 'contrastive',

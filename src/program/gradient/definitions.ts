@@ -9,6 +9,7 @@ import { linearInputGradientOp, linearWeightGradientOp } from './linear.ts';
 import { meanRowsGradientOp, meanRowsOp, weightedSumOp } from './loss-sums.ts';
 import { matrixProductOp, rowNumbersOp } from './matrix-product.ts';
 import { l2NormalizeGradientOp, softmaxGradientOp } from './normalize.ts';
+import { pairLossGradientOp, pairLossOp } from './pair-loss.ts';
 import { rowLossGradientOps, rowLossOps } from './row-losses.ts';
 
 /** The ops that exist for training. */
@@ -26,6 +27,8 @@ export const TRAINING_OPS = [
   meanRowsGradientOp,
   meanRowsOp,
   rowNumbersOp,
+  pairLossGradientOp,
+  pairLossOp,
   poolGradientOp,
   ...rowLossGradientOps,
   ...rowLossOps,

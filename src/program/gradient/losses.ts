@@ -5,6 +5,7 @@ import { matrixProduct, rowNumbers } from './matrix-product.ts';
 import { rowLoss } from './row-losses.ts';
 
 export { weightedSum } from './loss-sums.ts';
+export { attentionScoreLoss, type PairSource, relationLoss } from './pair-loss.ts';
 
 // Every loss is a float32 `[1]`: the mean over the rows that count.
 

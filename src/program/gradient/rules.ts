@@ -8,6 +8,7 @@ import { linearRule } from './linear.ts';
 import { meanRowsRule, weightedSumRule } from './loss-sums.ts';
 import { matrixProductRule } from './matrix-product.ts';
 import { l2NormalizeRule, softmaxRule } from './normalize.ts';
+import { pairLossRule } from './pair-loss.ts';
 import { rowLossRules } from './row-losses.ts';
 import type { GradientRule } from './rule.ts';
 
@@ -24,6 +25,7 @@ export const RULES: ReadonlyMap<string, GradientRule> = new Map(
     linearRule,
     matrixProductRule,
     meanRowsRule,
+    pairLossRule,
     poolRule,
     ...rowLossRules,
     selectRowsRule,

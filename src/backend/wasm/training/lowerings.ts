@@ -16,6 +16,7 @@ import {
   weightedSumLowering,
 } from './ops/losses.ts';
 import { matrixProductLowering } from './ops/matrix-product.ts';
+import { pairLossGradientLowering, pairLossLowering } from './ops/pair-loss.ts';
 import {
   activationGradientLowering,
   addLowering,
@@ -44,6 +45,8 @@ const TRAINING: Lowerings = new Map(
     matrixProductLowering,
     meanRowsLowering,
     rowNumbersLowering,
+    pairLossGradientLowering,
+    pairLossLowering,
     poolGradientLowering,
     ...rowLossLowerings,
     scatterRowsLowering,

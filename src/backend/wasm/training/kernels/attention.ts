@@ -58,7 +58,7 @@ function rowOfPairs({ module, features }: KernelContext, blocks: Blocks): number
 }
 
 /** A block of pairs with queries and keys exchanged; both counts are rounded up to 4. */
-function transposeBlock({ module }: KernelContext, blocks: Blocks): number {
+export function transposeBlock({ module }: KernelContext, blocks: Blocks): number {
   return module.func(
     'training_attention_transpose',
     { from: 'i32', to: 'i32', rows: 'i32', keys: 'i32' },
