@@ -3,6 +3,8 @@ import { distillEmbedding } from './distill/embedding.ts';
 import { distillLayers } from './distill/layers.ts';
 import { integerStep } from './integer/step.ts';
 import { quantizeInt8 } from './quantize/int8.ts';
+import { shareLayers } from './share/layers.ts';
+import { shareTable } from './share/table.ts';
 import type { StepDefinition } from './step.ts';
 
 /** Every step that a recipe may name. A new technique is a file of its own and a line here; attention mechanisms bring their own. */
@@ -11,5 +13,7 @@ export const STEPS = [
   ...attentionSteps,
   distillEmbedding,
   distillLayers,
+  shareLayers,
+  shareTable,
   integerStep,
 ] as unknown as readonly StepDefinition[];

@@ -100,11 +100,26 @@ export function validateConfig(value: unknown): EncoderConfig {
     if (layer.inputSize !== size)
       throw invalid('ARTIFACT_CONFIG', `config.layers[${i}].inputSize`, `${size}`, layer.inputSize);
     size = layer.outputSize;
+    const owner = layer.sharedWith === undefined ? undefined : config.layers[layer.sharedWith];
+    if (owner && (owner.sharedWith !== undefined || !sameSizes(owner, layer)))
+      throw invalid(
+        'ARTIFACT_CONFIG',
+        `config.layers[${i}].sharedWith`,
+        'a layer of the same sizes with weights of its own',
+        layer.sharedWith,
+      );
   });
   if (config.positions > 0 && !config.tilePositions && config.maxLength > config.positions)
     throw invalid('ARTIFACT_CONFIG', 'config.maxLength', `at most ${config.positions}`, config.maxLength);
   return config;
 }
+
+const sameSizes = (a: LayerSpec, b: LayerSpec): boolean =>
+  a.inputSize === b.inputSize &&
+  a.outputSize === b.outputSize &&
+  a.heads === b.heads &&
+  a.headSize === b.headSize &&
+  a.feedForwardSize === b.feedForwardSize;
 
 function validateLayer(value: unknown, index: number): LayerSpec {
   const m = new Members(value, `config.layers[${index}]`);
@@ -116,6 +131,7 @@ function validateLayer(value: unknown, index: number): LayerSpec {
     feedForwardSize: m.integer('feedForwardSize', 1, 1_000_000),
     activation: m.choice('activation', ACTIVATIONS),
     attention: validateAttention(m.get('attention'), `config.layers[${index}].attention`),
+    ...(m.get('sharedWith') === undefined ? {} : { sharedWith: m.integer('sharedWith', 0, index - 1) }),
   };
 }
 

@@ -218,6 +218,8 @@ describe('an artifact', () => {
     ],
     ['ARTIFACT_CONFIG', ...config_(() => ({ head: { kind: 'embedding', pooling: 'last' } }))],
     ['ARTIFACT_CONFIG', ...layer({ heads: 0 })],
+    ['ARTIFACT_CONFIG', ...layer({ sharedWith: 0 })],
+    ['ARTIFACT_CONFIG', ...config_(() => ({ tableSize: 1e6 }))],
     ['ARTIFACT_CONFIG', ...layer({ inputSize: 4 })],
     ['ARTIFACT_CONFIG', ...layer({ activation: 'swish' })],
     ['ARTIFACT_CONFIG', ...layer({ attention: { kind: '../local' } })],

@@ -14,6 +14,8 @@ export interface LayerSpec {
   readonly feedForwardSize: number;
   readonly activation: Exclude<Activation, 'none'>;
   readonly attention: AttentionSpec;
+  /** A lower layer whose weights this one uses instead of its own (Lan et al. 2020, section 3.1). */
+  readonly sharedWith?: number;
 }
 
 export type HeadSpec =

@@ -12,9 +12,9 @@ import { head } from './head.ts';
 import { dense, norm } from './named.ts';
 import { names } from './names.ts';
 
-/** The sizes that a layer's attention has to fit. */
+/** The sizes that a layer's attention has to fit; its index is that of the layer whose weights it uses. */
 export const layerShape = ({ layers, maxLength }: EncoderConfig, index: number): LayerShape => ({
-  index,
+  index: layers[index].sharedWith ?? index,
   inputSize: layers[index].inputSize,
   heads: layers[index].heads,
   headSize: layers[index].headSize,
@@ -125,7 +125,7 @@ function encoderLayer(
   x: Value,
   attend: (h: Value) => Value,
 ): Value {
-  const at = names.layer(index);
+  const at = names.layer(layer.sharedWith ?? index);
   const { inputSize: C, outputSize: O, heads, headSize, feedForwardSize: F } = layer;
   const inner = heads * headSize;
   const pre = config.norm === 'pre';

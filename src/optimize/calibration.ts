@@ -1,7 +1,7 @@
 import type { Calibration, LayerSample, Tensor } from '../attention/mechanism.ts';
 import type { WasmEngine } from '../backend/wasm/engine.ts';
 import type { Model } from '../model/config.ts';
-import { traceEncoder } from '../model/encoder.ts';
+import { layerShape, traceEncoder } from '../model/encoder.ts';
 import { names } from '../model/names.ts';
 import { type LinearNode, padHead } from '../program/ops/linear.ts';
 import type { Program, Stage, Value } from '../program/program.ts';
@@ -102,7 +102,7 @@ export async function calibrationFrom(
 
 /** Finds the products that a layer's queries, keys and values come from. */
 function tapOf(program: Program, { from, to }: Stage, { config }: Model, layer: number): Tap {
-  const at = names.layer(layer);
+  const at = names.layer(layerShape(config, layer).index);
   const { heads } = config.layers[layer];
   const refused = () =>
     new AttenuateError(
