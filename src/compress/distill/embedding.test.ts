@@ -89,7 +89,8 @@ describe('layer-wise distillation as a step', () => {
   const layers = {
     step: 'distill',
     kind: 'layers',
-    student: { layers: 1, width: 24, heads: 3 },
+    student: { layers: 1, width: 24, heads: 2 },
+    compare: 'relations',
     steps: 20,
     batch: 16,
     heldOut: 0.1,
@@ -103,18 +104,25 @@ describe('layer-wise distillation as a step', () => {
     expect(made.config).toMatchObject({ embeddingSize: 24, head: classifier });
     const logs = readdirSync(folder).filter((name) => name.startsWith('log-'));
     expect(logs).toHaveLength(2);
-    const student = { ...layers.student, width: 32, heads: 4 };
+    const student = { layers: 1 };
     const other = mkdtempSync(join(tmpdir(), 'attenuate-distill-'));
-    const again = await applyRecipe(madeEncoder(), [{ ...layers, student }], context(other));
+    const again = await applyRecipe(
+      madeEncoder(),
+      [{ ...layers, student, compare: 'scores' }],
+      context(other),
+    );
     expect(again.config.layers).toHaveLength(1);
   });
 
   it.each([
     ['STUDENT_UNSUPPORTED', { student: { vocabulary: 70 } }],
-    ['DISTILL_NOTHING', { hidden: 0, embedding: 0 }],
+    ['DISTILL_NOTHING', { hidden: 0, embedding: 0, attention: 0 }],
+    ['OBJECTIVE_LAYER', { compare: 'scores', intermediate: 1 }],
+    ['STUDENT_SIZE', {}],
   ])('is refused, as %s, for %j', async (code, change) => {
     const recipe = [{ ...layers, ...change }];
-    await expect(applyRecipe(madeEncoder(), recipe, context('unused'))).rejects.toMatchObject({ code });
+    const folder = mkdtempSync(join(tmpdir(), 'attenuate-distill-'));
+    await expect(applyRecipe(madeEncoder(), recipe, context(folder))).rejects.toMatchObject({ code });
   });
 });
 

@@ -9,7 +9,7 @@ import type { Objective } from '../../train/objective/objective.ts';
 import { quantizeInt8 } from '../quantize/int8.ts';
 import type { StepContext, StepDefinition } from '../step.ts';
 import { madeStudent, runTraining, settingOf, sha256, type TrainingSetting, tokensOf } from './run.ts';
-import { studentSchema } from './student-spec.ts';
+import { type StudentSpec, studentSchema } from './student-spec.ts';
 import { trainingFields } from './training-schema.ts';
 
 /** How a teacher's rows are made and kept. */
@@ -47,7 +47,7 @@ export const distillEmbedding: StepDefinition<Options> = {
   summary: 'a smaller student that gives its teacher’s embeddings, trained on text without labels',
   schema,
   async apply(model, options, context) {
-    expectEmbedding(model);
+    expectEmbedding(model, options.student);
     const setting = await settingOf(model, options, context);
     const running = await runningTeacher(model, options);
     const objective = await rowsObjective(running, options, setting, context);
@@ -58,13 +58,19 @@ export const distillEmbedding: StepDefinition<Options> = {
   },
 };
 
-/** @throws `WRONG_HEAD` */
-export function expectEmbedding({ config: { head } }: Model): void {
+/** @throws `WRONG_HEAD`; `STUDENT_SIZE` for a student whose embeddings could not be compared with its teacher's */
+export function expectEmbedding({ config: { head, embeddingSize } }: Model, { width }: StudentSpec): void {
   if (head.kind !== 'embedding')
     throw new AttenuateError(
       'WRONG_HEAD',
       `[distill] teacher with another head: expected embedding, got ${head.kind}. Choose another kind of distillation.`,
       { got: head.kind },
+    );
+  if (width !== undefined && width !== embeddingSize && !head.dense)
+    throw new AttenuateError(
+      'STUDENT_SIZE',
+      `[distill] embeddings of another width: expected ${embeddingSize} as the teacher has, got ${width}. Leave "width" out, or distil layers alone (intermediate 1).`,
+      { expected: embeddingSize, got: width },
     );
 }
 

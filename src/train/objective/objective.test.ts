@@ -9,6 +9,7 @@ import { Random } from '../../tensor/random.ts';
 import { tokenTexts } from '../data/tokens.ts';
 import { type EncoderTraining, trainEncoder } from '../encoder.ts';
 import { defaultGroups } from '../options.ts';
+import { attentionObjective } from './attention.ts';
 import { labelsObjective } from './labels.ts';
 import { layersObjective } from './layers.ts';
 import { logitsObjective } from './logits.ts';
@@ -82,6 +83,37 @@ describe('layer-wise distillation', () => {
     const judged = scores.filter((score) => score !== null);
     expect(judged[judged.length - 1]).toBeLessThan(0.7 * judged[0]);
     expect([...model.weights.specs.keys()].some((name) => name.startsWith('distill.'))).toBe(false);
+  });
+});
+
+describe('attention distillation', () => {
+  it.each(['scores', 'attention', 'relations'] as const)(
+    'of %s loses nothing to itself, and gets nearer',
+    async (compare) => {
+      const teacher = madeEncoder();
+      const tokens = await tokensOf(teacher);
+      const options = { map: [[0, 1] as const], compare, relationHeads: compare === 'relations' ? 2 : 4 };
+      const itself = await attentionObjective(teacher, tokens, { ...options, map: [[1, 1]] });
+      expect((await run(teacher, itself, 1, 1e-12)).result.best!.score).toBeLessThan(1e-6);
+      const student = await cut(teacher, { layers: [0] });
+      const scores: (number | null)[] = [];
+      await run(student, await attentionObjective(teacher, tokens, options), 60, 1e-2, {
+        onProgress: ({ score }: { score: number | null }) => scores.push(score),
+      });
+      const judged = scores.filter((score) => score !== null);
+      expect(judged[judged.length - 1]).toBeLessThan(judged[0]);
+    },
+  );
+
+  it('compares relations of students with fewer heads, and scores of none', async () => {
+    const teacher = madeEncoder();
+    const tokens = await tokensOf(teacher);
+    const student = await cut(teacher, { layers: 1, heads: 2 });
+    const relations = { map: [[0, 1] as const], compare: 'relations' as const, relationHeads: 2 };
+    const { result } = await run(student, await attentionObjective(teacher, tokens, relations), 4, 1e-3);
+    expect(Number.isFinite(result.loss)).toBe(true);
+    const scores = await attentionObjective(teacher, tokens, { ...relations, compare: 'scores' });
+    await expect(run(student, scores, 1, 1e-3)).rejects.toMatchObject({ code: 'OBJECTIVE_LAYER' });
   });
 });
 

@@ -1,4 +1,5 @@
 import { weightedSum } from '../../program/gradient/losses.ts';
+import type { AttentionNode, Heads } from '../../program/ops/attention.ts';
 import type { Program, Value } from '../../program/program.ts';
 import type { Tracer } from '../../program/trace.ts';
 import { AttenuateError } from '../../tensor/error.ts';
@@ -16,7 +17,17 @@ export interface TracedEncoder {
   readonly embedding: Value;
   /** Rows that a layer gives, `[B, N, C]`. */
   hidden(layer: number): Value;
+  /** Queries, keys and values by head of a layer's softmax attention. */
+  attention(layer: number): TracedAttention;
   readonly lengths: Value;
+}
+
+export interface TracedAttention {
+  readonly queries: Heads;
+  readonly keys: Heads;
+  readonly values: Heads;
+  readonly heads: number;
+  readonly headSize: number;
 }
 
 /** What a model is trained for: a loss over what it computes, and what else that loss reads. */
@@ -49,8 +60,37 @@ export function lookInside(program: Program): TracedEncoder {
     logits: maker?.kind === 'softmax' ? maker.inputs[0] : null,
     embedding: last('embedding'),
     hidden: (layer) => last(`layer ${layer}`),
+    attention: (layer) => attentionOf(program, layer),
     lengths: program.inputs.find(({ name }) => name === 'lengths')!,
   };
+}
+
+/** @throws `OBJECTIVE_LAYER` for a layer without dense softmax attention of as many heads of keys as of queries */
+function attentionOf({ stages, nodes }: Program, layer: number): TracedAttention {
+  const stage = stages.find(({ name }) => name === `layer ${layer}`);
+  const node = nodes.slice(stage?.from ?? 0, stage?.to ?? 0).find(({ kind }) => kind === 'attention') as
+    | AttentionNode
+    | undefined;
+  const { queries, keys, values, heads, keyHeads, headSize } = node?.attributes ?? {};
+  if (
+    !node ||
+    !queries ||
+    !keys ||
+    !values ||
+    !('input' in queries) ||
+    !('input' in keys) ||
+    keyHeads !== heads
+  )
+    throw new AttenuateError(
+      'OBJECTIVE_LAYER',
+      `[train] layer whose attention cannot be compared: expected softmax attention with as many heads of keys as of queries in layer ${layer}, got ${node ? `${heads} and ${keyHeads}` : 'none'}. Set the weights of attention and relations to 0.`,
+      { layer },
+    );
+  const at = ({ input, from }: { readonly input: number; readonly from: number }): Heads => ({
+    value: node.inputs[input],
+    from,
+  });
+  return { queries: at(queries), keys: at(keys), values: at(values), heads: heads!, headSize: headSize! };
 }
 
 /** A sum of objectives, each with a weight; their inputs and extra weights have names of their own. */
