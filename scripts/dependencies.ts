@@ -13,7 +13,7 @@ export const ARROWS: Readonly<Record<string, readonly string[] | 'everything'>> 
   'backend/wasm': ['program', 'tensor'],
   runtime: ['backend/wasm', 'attention', 'model', 'format', 'program', 'tensor'],
   train: ['attention', 'backend/wasm', 'runtime', 'format', 'model', 'device', 'program', 'tensor'],
-  compress: ['attention', 'train', 'runtime', 'model', 'program', 'tensor', 'format'],
+  compress: ['backend/reference', 'attention', 'train', 'runtime', 'model', 'program', 'tensor', 'format'],
   device: ['program', 'tensor'],
   optimize: [
     'attention',

@@ -1,4 +1,5 @@
 export { formatAttention, formatStep, parseAttention } from './notation.ts';
+export { probeModel } from './probe.ts';
 export {
   type Distribution,
   DistributionObserver,

@@ -11,6 +11,7 @@ import {
 import { AttenuateError } from '../tensor/error.ts';
 import { validateConfig, validateSpecs, validateTokenizer } from './artifact-config.ts';
 import { canonicalJson } from './json.ts';
+import { type Probe, validateProbe } from './probe.ts';
 import { encodeSafetensorsHeader, type TensorDeclaration } from './safetensors.ts';
 import { sectionCheck } from './section-check.ts';
 import { BlockHash } from './sha256.ts';
@@ -36,8 +37,11 @@ export interface ArtifactLayout {
   data(signal?: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
-/** Plans the artifact of a model. @throws `ARTIFACT_CONFIG`, `ARTIFACT_TOKENIZER`, `ARTIFACT_WEIGHTS` for what could not be read back */
-export function layoutArtifact(model: Model): ArtifactLayout {
+/**
+ * Plans the artifact of a model. @param probe what the reference makes of exactly this model
+ * @throws `ARTIFACT_CONFIG`, `ARTIFACT_TOKENIZER`, `ARTIFACT_WEIGHTS`, `ARTIFACT_PROBE` for what could not be read back
+ */
+export function layoutArtifact(model: Model, probe?: Probe): ArtifactLayout {
   const weights = [...model.weights.specs].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   const specs = Object.fromEntries(weights.map(([name, spec]) => [name, specOf(spec)]));
   const texts = {
@@ -46,10 +50,12 @@ export function layoutArtifact(model: Model): ArtifactLayout {
     tokenizer: canonicalJson(model.tokenizer),
     provenance: canonicalJson(model.provenance),
     weights: canonicalJson(specs),
+    ...(probe && { probe: canonicalJson(probe) }),
   };
   validateConfig(JSON.parse(texts.config));
   validateTokenizer(JSON.parse(texts.tokenizer));
   validateSpecs(JSON.parse(texts.weights));
+  if (probe) validateProbe(probe, model.config.vocabularySize, model.config.maxLength);
 
   const tensors = weights.flatMap(([name, spec]) =>
     sections(spec).map(
@@ -99,8 +105,8 @@ function checkWeight(name: string, spec: WeightSpec, weight: Weight): void {
 }
 
 /** The artifact of a model, in memory. @throws as `layoutArtifact` and its `data` */
-export async function encodeArtifact(model: Model): Promise<Uint8Array> {
-  const layout = layoutArtifact(model);
+export async function encodeArtifact(model: Model, probe?: Probe): Promise<Uint8Array> {
+  const layout = layoutArtifact(model, probe);
   const out = new Uint8Array(layout.byteLength);
   const hash = new BlockHash();
   let at = layout.header(NO_HASH).length;

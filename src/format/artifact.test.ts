@@ -12,6 +12,7 @@ import { bytesSource, responseSource } from './byte-source.ts';
 import { memoryStore } from './memory-store.ts';
 import { writeArtifact } from './node/artifact-writer.ts';
 import { openModel } from './node/open.ts';
+import { encodeValues, type Probe } from './probe.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'attenuate-artifact-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -270,8 +271,51 @@ describe('an artifact', () => {
     });
   });
 
+  const probe: Probe = {
+    samples: [{ ids: [1, 4], places: [0, 2], outputs: [encodeValues([0.5, 0.25])] }],
+    limits: [{ median: 1e-6, worst: 0.01 }],
+  };
+
+  it('carries a probe', async () => {
+    const artifact = await open(await encodeArtifact(small(), probe));
+    expect(artifact.probe).toEqual(probe);
+    expect((await open(await encodeArtifact(small()))).probe).toBeNull();
+  });
+
+  const sample = (change: object) => ({ ...probe, samples: [{ ...probe.samples[0], ...change }] });
+  const limits = (change: object) => ({ ...probe, limits: [{ ...probe.limits[0], ...change }] });
+  it.each<[unknown]>([
+    [null],
+    [7],
+    [{}],
+    [{ ...probe, samples: [] }],
+    [{ ...probe, samples: new Array(9).fill(probe.samples[0]) }],
+    [{ ...probe, samples: [null] }],
+    [{ ...probe, limits: [] }],
+    [{ ...probe, limits: [null] }],
+    [{ ...probe, limits: [probe.limits[0], probe.limits[0]] }],
+    [limits({ worst: 2 })],
+    [limits({ worst: 0 })],
+    [limits({ median: '1' })],
+    [sample({ ids: [] })],
+    [sample({ ids: [5] })],
+    [sample({ ids: [-1] })],
+    [sample({ ids: [0.5] })],
+    [sample({ ids: new Array(9).fill(0) })],
+    [sample({ places: [-1] })],
+    [sample({ places: [2 ** 31] })],
+    [sample({ outputs: [] })],
+    [sample({ outputs: [''] })],
+    [sample({ outputs: ['not base64'] })],
+    [sample({ outputs: ['AAA='] })],
+    [sample({ outputs: [encodeValues(new Float32Array(4000))] })],
+  ])('refuses the probe %j', async (bad) => {
+    const bytes = edited(await encodeArtifact(small(), probe), 'probe', () => bad);
+    await expect(open(bytes)).rejects.toMatchObject({ code: 'ARTIFACT_PROBE' });
+  });
+
   it('meets any damage with an error of its own', async () => {
-    const whole = await encodeArtifact(small());
+    const whole = await encodeArtifact(small(), probe);
     const edit = fc.tuple(fc.nat(whole.length - 1), fc.nat(255));
     await fc.assert(
       fc.asyncProperty(

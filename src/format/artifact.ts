@@ -6,6 +6,7 @@ import { FORMAT, FORMAT_VERSION, tensorName } from './artifact-layout.ts';
 import type { ByteSource } from './byte-source.ts';
 import { parseJson } from './json.ts';
 import { missingWeight } from './memory-store.ts';
+import { type Probe, validateProbe } from './probe.ts';
 import { readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from './safetensors.ts';
 import { type SectionCheck, sectionCheck } from './section-check.ts';
 import { BlockHash } from './sha256.ts';
@@ -14,6 +15,8 @@ import { BlockHash } from './sha256.ts';
 export interface Artifact extends Model {
   /** Of the data part, as `BlockHash` computes it. */
   readonly hash: string;
+  /** What a device has to give for this model; null in an artifact without one. */
+  readonly probe: Probe | null;
   /** Of the whole file. */
   readonly byteLength: number;
 }
@@ -32,7 +35,7 @@ interface Part {
  * not yet proven. `weights.read` needs a source with random access and compares the hash of the whole file once,
  * before the first weight. `weights.close` closes the source, and so does a failure to open.
  * @throws `ARTIFACT_FORMAT` for another kind of file, `ARTIFACT_VERSION` for a newer one, `ARTIFACT_CONFIG`,
- *   `ARTIFACT_TOKENIZER`, `ARTIFACT_WEIGHTS`, the codes of `readSafetensorsHeader` and of the source; while reading
+ *   `ARTIFACT_TOKENIZER`, `ARTIFACT_WEIGHTS`, `ARTIFACT_PROBE`, the codes of `readSafetensorsHeader` and of the source; while reading
  *   weights also `ARTIFACT_HASH`, the codes of `sectionCheck`, `SOURCE_SEQUENTIAL`
  */
 export async function openArtifact(source: ByteSource): Promise<Artifact> {
@@ -84,13 +87,18 @@ function artifactOf(source: ByteSource, header: SafetensorsHeader): Artifact {
   if (typeof provenance !== 'object' || provenance === null || Array.isArray(provenance))
     throw bad('ARTIFACT_FORMAT', 'bad provenance', 'an object', JSON.stringify(provenance)?.slice(0, 80));
   const specs = validateSpecs(part('weights'));
+  const config = validateConfig(part('config'));
+  const probe = header.metadata.has('probe')
+    ? validateProbe(part('probe'), config.vocabularySize, config.maxLength)
+    : null;
   return {
-    config: validateConfig(part('config')),
+    config,
     tokenizer: validateTokenizer(part('tokenizer')),
     recipe,
     provenance: provenance as Record<string, unknown>,
     weights: storeOf(source, header, specs, partsOf(header, specs), hash),
     hash,
+    probe,
     byteLength: header.dataEnd,
   };
 }

@@ -2,6 +2,7 @@ export { type Artifact, openArtifact } from './artifact.ts';
 export { encodeArtifact } from './artifact-layout.ts';
 export { type ByteSource, bytesSource, responseSource, urlSource } from './byte-source.ts';
 export { memoryStore } from './memory-store.ts';
+export type { Probe, ProbeSample } from './probe.ts';
 export {
   readSafetensorsHeader,
   type SafetensorsHeader,

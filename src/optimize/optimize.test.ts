@@ -113,7 +113,15 @@ function fakes({ length = 12, crash, nan, onMeasure }: Fake = {}) {
       latencyMs: { median: bytes / 1000, p95: bytes / 900, samples: job.timed.length },
       lengths: job.texts.map(() => length),
       width: 3,
-      info: { backend: 'wasm', level: 'simd128', dot: 'i16', fused: false, threads: 1, fallbacks: [] },
+      info: {
+        backend: 'wasm',
+        level: 'simd128',
+        dot: 'i16',
+        fused: false,
+        threads: 1,
+        fallbacks: [],
+        agreement: { state: 'no probe' },
+      },
     };
   };
   const services: Partial<OptimizeServices> = {

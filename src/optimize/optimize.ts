@@ -1,5 +1,6 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { probeModel } from '../compress/probe.ts';
 import { machineProfile } from '../device/profile.ts';
 import { openModel, writeArtifact } from '../format/index.ts';
 import { hashModel } from '../format/node/hash-model.ts';
@@ -83,7 +84,13 @@ export async function optimize(
   }
 }
 
-const SERVICES: OptimizeServices = { openModel, writeArtifact, measure: measureArtifact };
+const SERVICES: OptimizeServices = {
+  openModel,
+  // Candidates carry their probe too: what is measured is what will be written, and its device is looked at.
+  writeArtifact: async (model, path, options) =>
+    writeArtifact(model, path, { ...options, probe: await probeModel(model, options) }),
+  measure: measureArtifact,
+};
 
 class Run {
   private readonly model: Model;

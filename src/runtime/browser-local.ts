@@ -52,7 +52,7 @@ export async function loadLocal(
     typeof bytes === 'string' ? urlSource(bytes, { signal: options.signal }) : bytesSource(bytes),
   );
   try {
-    return await loadOn(platform(workerUrl), model, options);
+    return await loadOn(platform(workerUrl), model, options, model);
   } finally {
     await model.weights.close?.();
   }

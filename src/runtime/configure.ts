@@ -23,7 +23,7 @@ export interface Configuration {
   readonly features: Features;
   readonly tiles: Tiles;
   readonly threads: number;
-  readonly info: BackendInfo;
+  readonly info: Omit<BackendInfo, 'agreement'>;
 }
 
 /** Which tiles belong to which instructions: the key under which they are remembered. */

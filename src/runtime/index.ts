@@ -1,6 +1,6 @@
 import { probeFeatures } from '../backend/wasm/probe.ts';
 import { type TimedTile, tuneTiles } from '../backend/wasm/tune.ts';
-import { openArtifact } from '../format/artifact.ts';
+import { type Artifact, openArtifact } from '../format/artifact.ts';
 import { bytesSource, urlSource } from '../format/byte-source.ts';
 import { openModel } from '../format/node/open.ts';
 import type { Model } from '../model/config.ts';
@@ -16,7 +16,7 @@ export type * from './types.ts';
 /**
  * Loads a model in Node: an artifact (path, `file:` or `http(s):` URL, or its bytes), or a folder that `openModel`
  * knows. Opens no connection but the URL given.
- * @throws what the file's reader throws; `OUT_OF_MEMORY`; the signal's reason after an abort
+ * @throws what the file's reader throws; `OUT_OF_MEMORY`; `AGREEMENT_FAILED` when this device computes something else; the signal's reason after an abort
  */
 export async function load(
   source: string | URL | Uint8Array | ArrayBuffer,
@@ -24,7 +24,7 @@ export async function load(
 ): Promise<TextModel> {
   const model = await open(source, options.signal);
   try {
-    return await loadOn(nodePlatform, model, options);
+    return await loadOn(nodePlatform, model, options, 'probe' in model ? model : undefined);
   } finally {
     await model.weights.close?.();
   }
@@ -34,7 +34,10 @@ export async function load(
 export const loadModel = (model: Model, options: LoadOptions = {}): Promise<TextModel> =>
   loadOn(nodePlatform, model, options);
 
-async function open(source: string | URL | Uint8Array | ArrayBuffer, signal?: AbortSignal): Promise<Model> {
+async function open(
+  source: string | URL | Uint8Array | ArrayBuffer,
+  signal?: AbortSignal,
+): Promise<Model | Artifact> {
   if (source instanceof Uint8Array || source instanceof ArrayBuffer) return openArtifact(bytesSource(source));
   const text = String(source);
   if (/^https?:/.test(text)) return openArtifact(urlSource(text, { signal }));

@@ -1,24 +1,28 @@
 import { WasmEngine } from '../backend/wasm/engine.ts';
+import type { Artifact } from '../format/artifact.ts';
 import { createTokenizer } from '../format/tokenizer.ts';
 import type { Model } from '../model/config.ts';
 import { expectUnbounded, traceEncoder } from '../model/encoder.ts';
 import { byteSize } from '../tensor/codec.ts';
+import { agree } from './agreement.ts';
 import { configure } from './configure.ts';
 import type { Platform } from './platform.ts';
 import { EncoderModel } from './text-model.ts';
-import type { LoadOptions, TextModel } from './types.ts';
+import type { AgreementInfo, LoadOptions, TextModel } from './types.ts';
 
 /** Longest sequence with tiled positions: what the arena's 32-bit addresses and the block lists are tested for. */
 const TILED_LENGTH = 16384;
 
 /**
  * Makes a Model ready to run here: places and packs its weights as they stream in.
- * @throws `OUT_OF_MEMORY`, what the model's file throws, the signal's reason after an abort
+ * @param artifact the file that `model` is just as it stands there: its probe is run, and remembered where it can be
+ * @throws `OUT_OF_MEMORY`, `AGREEMENT_FAILED`, what the model's file throws, the signal's reason after an abort
  */
 export async function loadOn(
   platform: Platform,
   model: Model,
   options: LoadOptions = {},
+  artifact?: Pick<Artifact, 'probe' | 'hash'>,
 ): Promise<TextModel> {
   const { signal, onProgress } = options;
   signal?.throwIfAborted();
@@ -48,7 +52,16 @@ export async function loadOn(
     }
     loader.finish();
     const tokenizer = model.tokenizer ? await createTokenizer(model.tokenizer, config.maxLength) : null;
-    return new EncoderModel({ model: { ...model, config }, engine, tokenizer, info });
+    const parts = { model: { ...model, config }, engine, tokenizer };
+    const made = (agreement: AgreementInfo) => new EncoderModel({ ...parts, info: { ...info, agreement } });
+    const agreement = await agree(
+      made({ state: 'not verified' }),
+      artifact,
+      options,
+      engine.code,
+      platform.agreements,
+    );
+    return made(agreement);
   } catch (error) {
     engine.dispose();
     throw error;

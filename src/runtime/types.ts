@@ -11,6 +11,11 @@ export interface LoadOptions {
   tilePositions?: boolean;
   /** Most bytes that a run may need in all; more is an error before anything is allocated. */
   maxMemory?: number;
+  /**
+   * Whether the artifact's stored inputs are run and compared with its stored outputs when it is first loaded here
+   * (default: true). In Node what agreed is remembered; a page compares at each load.
+   */
+  verify?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: { loadedBytes: number; totalBytes: number }) => void;
   /**
@@ -60,6 +65,17 @@ export interface BackendInfo {
   readonly threads: number;
   /** What was asked for and could not be had, in words. */
   readonly fallbacks: readonly string[];
+  readonly agreement: AgreementInfo;
+}
+
+/** How what this device computes was held against the outputs that are stored in the artifact. */
+export interface AgreementInfo {
+  /** `no probe`: the source stores none, as an artifact of before, a folder or an open model. */
+  readonly state: 'verified' | 'remembered' | 'not verified' | 'no probe';
+  /** Of the sample that was furthest off, where it was computed now. */
+  readonly cosine?: number;
+  /** ‖y − r‖² / ‖r‖², of the same. */
+  readonly nmse?: number;
 }
 
 export interface StreamOptions {

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MECHANISMS } from '../../src/attention/all.ts';
-import { applyRecipe, formatAttention } from '../../src/compress/index.ts';
+import { applyRecipe, formatAttention, probeModel } from '../../src/compress/index.ts';
 import { bytesSource, encodeArtifact, openArtifact } from '../../src/format/index.ts';
 import type { Model } from '../../src/model/config.ts';
 import { calibrationFrom } from '../../src/optimize/calibration.ts';
 import { constant, le } from '../../src/program/mask/expression.ts';
-import { loadModel } from '../../src/runtime/index.ts';
+import { load, loadModel } from '../../src/runtime/index.ts';
 import { madeEncoder } from '../made-encoder.ts';
 import { apart, batchOf, LEVEL_NAMES, MadeModel, randomSequences } from './made-model.ts';
 
@@ -33,6 +33,18 @@ const KEEPING_ALL: Readonly<Record<string, Readonly<Record<string, unknown>>>> =
   masked: { mask: le(constant(0), constant(1)) },
   strided: { stride: 1 },
 };
+
+const LEVELS = ['auto', 'simd128'] as const;
+
+// Nothing is remembered, so that each load compares.
+const before = process.env.XDG_CACHE_HOME;
+beforeAll(() => {
+  process.env.XDG_CACHE_HOME = '/dev/null/nowhere';
+});
+afterAll(() => {
+  if (before === undefined) delete process.env.XDG_CACHE_HOME;
+  else process.env.XDG_CACHE_HOME = before;
+});
 
 const VOCABULARY = madeEncoder().config.vocabularySize;
 const LENGTHS = [23, 9, 1, 16];
@@ -121,6 +133,18 @@ describe.each(cases)('$name', ({ mechanism, step }) => {
       expect(await again.wasm(batch)).toEqual(await made.wasm(batch));
     } finally {
       again.dispose();
+    }
+  });
+
+  it('agrees with its probe when it is loaded, in float and in int8', async () => {
+    for (const recipe of [[step], [step, { step: 'quantize', bits: 8 }]]) {
+      const stored = await build(recipe);
+      const bytes = await encodeArtifact(stored, await probeModel(stored));
+      for (const level of LEVELS) {
+        const loaded = await load(bytes, { level });
+        expect(loaded.info.agreement.state).toBe('verified');
+        loaded.dispose();
+      }
     }
   });
 

@@ -25,6 +25,7 @@ export interface WeightSource {
  *
  * @param inputs row-major values by the name of the Program's input
  * @param levels codes of a dynamically quantised activation, as the backend under comparison has them
+ * @param floats values in float64 that stand for weights, by name
  * @returns the Program's outputs in order, row-major
  * @throws `INPUT_MISSING`, `INPUT_SIZE`, `WEIGHT_MISSING`, `WEIGHT_SHAPE`, `DIM_UNBOUND`, `OP_UNKNOWN`, and what the ops throw
  */
@@ -34,8 +35,9 @@ export function runReference(
   inputs: Readonly<Record<string, ArrayLike<number>>>,
   bindings: Bindings,
   levels: 128 | 256,
+  floats?: ReadonlyMap<string, Float64Array>,
 ): Float64Array[] {
-  const { values } = execute(program, weights, inputs, bindings, levels);
+  const { values } = execute(program, weights, inputs, bindings, levels, floats);
   return program.outputs.map((v) => values.get(v.id)!.data);
 }
 
@@ -86,6 +88,7 @@ function execute(
     const data = floats.get(name);
     if (data) parameters.set(`floats ${name}`, { shape, data });
   }
+  const lastUse = new Map(program.nodes.flatMap((node) => node.parameters.map(({ name }) => [name, node])));
   for (const node of program.nodes) {
     const op = OPS.get(node.kind);
     if (!op)
@@ -105,6 +108,10 @@ function execute(
     node.outputs.forEach((v, i) => {
       values.set(v.id, { shape: outputShapes[i], data: results[i] });
     });
+    // In float64 a weight takes many times its stored bytes.
+    for (const { name } of node.parameters)
+      if (lastUse.get(name) === node)
+        for (const kind of ['codes', 'floats']) parameters.delete(`${kind} ${name}`);
     node.gradients?.forEach(({ name }, i) => {
       const added = results[node.outputs.length + i];
       const before = gradients.get(name);

@@ -106,6 +106,11 @@ export class WasmEngine {
     return engine;
   }
 
+  /** The kernels' module, as bytes. */
+  get code(): Uint8Array {
+    return this.kernels.bytes;
+  }
+
   get weightBytes(): number {
     return this.map.end;
   }

@@ -1,6 +1,12 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { applyRecipe, formatAttention, formatStep, type StepContext } from '../../compress/index.ts';
+import {
+  applyRecipe,
+  formatAttention,
+  formatStep,
+  probeModel,
+  type StepContext,
+} from '../../compress/index.ts';
 import { writeArtifact } from '../../format/index.ts';
 import type { Model } from '../../model/config.ts';
 import { calibrationFrom, watchValues } from '../../optimize/index.ts';
@@ -54,10 +60,12 @@ export const applyCommand = command({
         return (await watchValues(current, texts!, wanted, { signal, onProgress })).values;
       };
       const built = await applyRecipe(model, recipe, texts ? { calibrate, watch, signal } : { signal });
+      progress.update(1, 'probe');
+      const probe = await probeModel(built, { signal });
       progress.update(1, 'write');
       await mkdir(args.out, { recursive: true });
       const file = join(args.out, 'model.safetensors');
-      const { byteLength } = await writeArtifact(built, file, { signal });
+      const { byteLength } = await writeArtifact(built, file, { signal, probe });
       progress.clear();
       const weightBytes = { before: weightsOf(model), after: weightsOf(built) };
       const steps = built.recipe.slice(model.recipe.length) as typeof recipe;

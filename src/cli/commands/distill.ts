@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { applyRecipe, type Recipe } from '../../compress/index.ts';
+import { applyRecipe, probeModel, type Recipe } from '../../compress/index.ts';
 import { writeArtifact } from '../../format/index.ts';
 import { observeInputs } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
@@ -73,7 +73,10 @@ export const distillCommand = command({
       });
       progress.update(1, 'write');
       const file = join(args.out, 'model.safetensors');
-      const { byteLength } = await writeArtifact(made, file, { signal });
+      const { byteLength } = await writeArtifact(made, file, {
+        signal,
+        probe: await probeModel(made, { signal }),
+      });
       progress.clear();
       const log = await readLogs(folder);
       const scores = log.filter((entry) => entry.score !== undefined);

@@ -4,10 +4,13 @@ import { basename, dirname, join } from 'node:path';
 import type { Model } from '../../model/config.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { layoutArtifact, NO_HASH } from '../artifact-layout.ts';
+import type { Probe } from '../probe.ts';
 import { BlockHash } from '../sha256.ts';
 import { syncFolder } from './whole-file.ts';
 
 export interface WriteOptions {
+  /** What the reference makes of exactly this model (`probeModel`): devices are held to it when they load the artifact. */
+  probe?: Probe;
   signal?: AbortSignal;
   onProgress?: (progress: { writtenBytes: number; totalBytes: number }) => void;
 }
@@ -30,7 +33,7 @@ export async function writeArtifact(
 ): Promise<WrittenArtifact> {
   const { signal, onProgress } = options;
   signal?.throwIfAborted();
-  const layout = layoutArtifact(model);
+  const layout = layoutArtifact(model, options.probe);
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.partial`);
   try {
     const file = await open(temporary, 'wx');

