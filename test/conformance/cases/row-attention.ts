@@ -66,6 +66,14 @@ export const rowAttentionCases: ConformanceCase[] = [
     rowCase('equal scores', normalizer, [21], { factor: 0 }),
     rowCase('sharp scores', normalizer, [80], { factor: 20 }),
   ]),
+  // Long enough to be searched by groups of scores.
+  ...NORMALIZERS.flatMap((normalizer) => [
+    rowCase('many keys', normalizer, [600, 333], { H: 1 }),
+    rowCase('many keys, few kept by the mask', normalizer, [520], { H: 1, mask: local(300, 20) }),
+    rowCase('many equal scores', normalizer, [330], { H: 1, factor: 0 }),
+    rowCase('many sharp scores', normalizer, [400], { H: 1, factor: 20 }),
+  ]),
+  rowCase('forty of many', { kind: 'topK', k: 40 }, [900], { H: 1 }),
   rowCase('the largest alone', { kind: 'topK', k: 1 }, [77]),
   rowCase('more than there are', { kind: 'topK', k: 1000 }, [66, 10]),
 ];
