@@ -56,7 +56,7 @@ export interface AttentionVariant {
 }
 
 /** Most rows of a register tile. */
-const MOST_ROWS = 8;
+export const MOST_ROWS = 8;
 /** Below every score: the running maximum before the first key. */
 export const NO_KEY = -1e30;
 
@@ -94,12 +94,16 @@ export const byTiles = (
   for (let r = 1; r < most; r++) f.if(i32.eq(i32.sub(rows, index), i32.const(r)), () => body(r));
 };
 
-/** First and last key, by panels, that the bits of `rows` rows from `at` on keep; none: first is not before last. */
-function keptRange(
+/**
+ * First and last key, by `step` keys, that the bits of `rows` rows from `at` on keep; where they keep none, the first is
+ * not before the last.
+ */
+export function keptRange(
   f: FunctionBuilder,
   at: I32,
   rows: number,
   keyBlock: number,
+  step: number,
   low: Variable<'i32'>,
   high: Variable<'i32'>,
 ): void {
@@ -116,8 +120,8 @@ function keptRange(
       f.set(high, i32.sub(i32.const(32 * w + 32), i32.clz(word)));
     });
   });
-  f.set(low, i32.and(low, i32.const(-KEYS)));
-  f.set(high, i32.and(plus(high, KEYS - 1), i32.const(-KEYS)));
+  f.set(low, i32.and(low, i32.const(-step)));
+  f.set(high, i32.and(plus(high, step - 1), i32.const(-step)));
 }
 
 /** What a kernel over the pairs of a BlockMask reads. */
@@ -182,7 +186,7 @@ export function attentionKernel(variant: AttentionVariant) {
         f.set(high, keys);
         f.if(i32.ge_s(bits, i32.const(0)), () => {
           f.set(x, rowAt(bitsAt, i, KEY_BLOCK / 8));
-          keptRange(f, x, r, KEY_BLOCK, low, high);
+          keptRange(f, x, r, KEY_BLOCK, KEYS, low, high);
           f.set(high, i32.min_s(high, keys));
         });
         f.if(i32.lt_s(low, high), () => {

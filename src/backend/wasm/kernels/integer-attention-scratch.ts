@@ -1,7 +1,7 @@
 import type { IntegerPrecision } from '../../../program/ops/integer-attention.ts';
 import type { FunctionBuilder, Variable } from '../assembler.ts';
 import { type I32, i32 } from '../instructions.ts';
-import { pad } from './attention.ts';
+import { MOST_ROWS, pad } from './attention.ts';
 import { type Blocks, KEYS, scoreRow } from './attention-tiles.ts';
 import { codesOf, panelBytes } from './integer-attention-pack.ts';
 import { statistics } from './integer-attention-tiles.ts';
@@ -47,7 +47,7 @@ export const integerAttentionScratch = (
   variant: IntegerAttentionVariant,
   features: Features,
 ): number =>
-  variant.blocks.query * scoreRow(variant.blocks) +
+  MOST_ROWS * scoreRow(variant.blocks) +
   Object.values(layout(variant, features)(S)).reduce((a, b) => a + b, 0);
 
 /** Addresses of the parts of the scratch: those whose size depends on how many keys there are stand last. */

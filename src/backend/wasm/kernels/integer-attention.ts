@@ -1,6 +1,5 @@
-import type { Variable } from '../assembler.ts';
 import { f32, f32x4, type I32, i32, type V128, v128 } from '../instructions.ts';
-import { byTiles, NO_KEY, PAIR_FIELDS, pad, rowAt, tilesOf } from './attention.ts';
+import { byTiles, keptRange, MOST_ROWS, NO_KEY, PAIR_FIELDS, pad, rowAt, tilesOf } from './attention.ts';
 import { type Blocks, KEYS, maskRows, scoreRow, softmaxRow, valueTile } from './attention-tiles.ts';
 import { eachHead, headPlace } from './heads.ts';
 import {
@@ -40,7 +39,7 @@ function closeRows({ module }: KernelContext, blocks: Blocks): number {
 function partsOf(context: KernelContext, { precision, keySize, headSize, blocks }: IntegerAttentionVariant) {
   const [keyPitch, pitch] = [pad(keySize), pad(headSize)];
   const whole = precision === 'int8';
-  const most = context.tiles.int8;
+  const most = rowsOf(context, precision);
   return {
     most,
     scores: tilesOf(most, (r) => integerScoreTile(context, blocks, keyPitch, r)),
@@ -49,7 +48,7 @@ function partsOf(context: KernelContext, { precision, keySize, headSize, blocks 
     means: columnStatistics(context, keyPitch, 'mean'),
     packKeys: packIntegerKeys(context, blocks, keyPitch),
     queries: quantizeQueries(context, keyPitch),
-    floats: whole ? null : tilesOf(4, (r) => valueTile(context, blocks, pitch, r)),
+    floats: whole ? null : tilesOf(most, (r) => valueTile(context, blocks, pitch, r)),
     integers: whole
       ? {
           close: closeRows(context, blocks),
@@ -61,10 +60,9 @@ function partsOf(context: KernelContext, { precision, keySize, headSize, blocks 
   };
 }
 
-const LOCALS = [
-  ...['row', 'rows', 'i', 'j', 'entry', 'last', 'first', 'keys'],
-  ...['list', 'x', 'y', 'stride'],
-] as const;
+/** Rows of a tile: both products of a tile's rows are taken one after the other. */
+const rowsOf = ({ tiles }: KernelContext, precision: IntegerAttentionVariant['precision']): number =>
+  precision === 'int8' ? tiles.int8 : Math.min(tiles.int8, tiles.float32);
 
 /**
  * Fused attention over a BlockMask as in `attentionKernel`, its products in integers: see `integerAttention` for what
@@ -83,92 +81,90 @@ export function integerAttentionKernel(variant: IntegerAttentionVariant) {
       const parts = partsOf(context, variant);
       const codes = codesOf(context.features);
       const panel = panelBytes(keyPitch, codes);
-      const local = Object.fromEntries(LOCALS.map((name) => [name, f.local('i32')]));
       const head = headPlace(f);
       const { b, h, length, q, k, v } = head;
-      const { row, rows, i, j, entry, last, first, keys, list, x, y, stride } = local as Record<
-        string,
-        Variable<'i32'>
-      >;
+      const [row, rows, first, keys, i, j, entry, last] = f.localArray('i32', 8);
+      const [list, x, y, low, high, bits, bitsAt, stride] = f.localArray('i32', 8);
+      // Sums that undo a shift of the weights are those of whole blocks of keys.
+      const narrows = !(parts.integers && codes.weightShift);
       const S = context.scratch(f);
-      const place = placesOf(f, plus(S, QUERY_BLOCK * SCORE_ROW), variant, context.features, at.S);
+      const place = placesOf(f, plus(S, MOST_ROWS * SCORE_ROW), variant, context.features, at.S);
       const inverse = f.local('v128');
       const statsAt = (index: I32) => i32.add(place.stats, times(index, 4));
 
-      const softmaxOfRows = () => {
-        f.for(i, i32.const(0), rows, 1, () => {
-          f.set(x, rowAt(S, i, SCORE_ROW));
-          f.set(y, statsAt(i));
-          const keyScale = f32.load(
-            i32.add(place.keyScales, times(i32.div_u(first, i32.const(KEY_BLOCK)), 4)),
-          );
-          // Above 0, so that −∞ stays what it is.
-          const scale = f.local('f32', f32.max(f32.mul(f32.load(y, factor), keyScale), f32.const(1e-30)));
-          f.if(
-            i32.eq(keys, i32.const(KEY_BLOCK)),
-            () => f.call(parts.softmax[1], x, y, scale, keys),
-            () => f.call(parts.softmax[0], x, y, scale, keys),
-          );
+      /** Weights of `r` rows from the scores of `high` keys at x. */
+      const softmaxOfRows = (r: number) => {
+        const keyScale = f32.load(rowAt(place.keyScales, i32.div_u(first, i32.const(KEY_BLOCK)), 4));
+        const soften = (softmax: number) => () => {
+          for (let t = 0; t < r; t++) {
+            // Above 0, so that −∞ stays what it is.
+            const scale = f32.max(f32.mul(f32.load(y, factor + 4 * t), keyScale), f32.const(1e-30));
+            f.call(softmax, plus(x, t * SCORE_ROW), plus(y, 4 * t), scale, high);
+          }
+        };
+        f.if(i32.eq(high, i32.const(KEY_BLOCK)), soften(parts.softmax[1]), soften(parts.softmax[0]));
+      };
+
+      /** Adds the values of `high` keys from first + low on to `r` rows. */
+      const addValues = (r: number) => {
+        const { floats, integers } = parts;
+        const from = i32.add(first, low);
+        f.for(j, i32.const(0), i32.const(pitch * 4), 32, () => {
+          const target = i32.add(rowAt(place.O, i, pitch * 4), j);
+          if (floats)
+            f.call(
+              floats[r],
+              x,
+              i32.add(rowAt(v, from, pitch * 4), j),
+              target,
+              plus(y, alpha),
+              times(high, 4),
+            );
+          if (integers) {
+            const panelAt = i32.mul(i32.shr_u(j, i32.const(5)), stride);
+            const values = i32.add(rowAt(place.values, from, KEYS * codes.bytes), panelAt);
+            const sums = i32.add(rowAt(place.sums, i32.div_u(first, i32.const(KEY_BLOCK)), pitch * 4), j);
+            const bytes = times(i32.and(plus(high, 7), i32.const(-8)), codes.bytes);
+            f.call(integers.tiles[r], x, values, target, y, bytes, sums);
+          }
         });
       };
 
-      const addValues = () => {
-        const { floats, integers } = parts;
-        f.for(j, i32.const(0), i32.const(pitch * 4), 32, () => {
-          const target = i32.add(rowAt(place.O, i, pitch * 4), j);
-          if (floats) {
-            f.set(x, i32.add(rowAt(v, first, pitch * 4), j));
-            byTiles(
-              f,
-              rows,
-              i,
-              (r) =>
-                f.call(floats[r], rowAt(S, i, SCORE_ROW), x, target, plus(statsAt(i), alpha), times(keys, 4)),
-              4,
-            );
-          }
-          if (integers) {
-            const panelAt = i32.mul(i32.shr_u(j, i32.const(5)), stride);
-            f.set(x, i32.add(rowAt(place.values, first, KEYS * codes.bytes), panelAt));
-            const keyBlock = i32.div_u(first, i32.const(KEY_BLOCK));
-            f.set(y, i32.add(rowAt(place.sums, keyBlock, pitch * 4), j));
-            const bytes = times(i32.and(plus(keys, 7), i32.const(-8)), codes.bytes);
-            byTiles(
-              f,
-              rows,
-              i,
-              (r) => f.call(integers.tiles[r], rowAt(S, i, SCORE_ROW), x, target, statsAt(i), bytes, y),
-              parts.most,
-            );
-          }
+      /** One tile of queries against one block of keys, from the first to the last that any of them keeps. */
+      const tileOfPairs = (r: number) => {
+        f.set(low, i32.const(0));
+        f.set(high, keys);
+        f.if(i32.ge_s(bits, i32.const(0)), () => {
+          f.set(x, rowAt(bitsAt, i, KEY_BLOCK / 8));
+          if (!narrows) return;
+          keptRange(f, x, r, KEY_BLOCK, 16, low, high);
+          f.set(high, i32.min_s(high, keys));
+        });
+        f.if(i32.lt_s(low, high), () => {
+          f.for(j, low, high, KEYS, () =>
+            f.call(
+              parts.scores[r],
+              rowAt(place.queries, i, keyPitch * codes.bytes),
+              rowAt(place.keys, i32.shr_u(i32.add(first, j), i32.const(3)), panel),
+              rowAt(S, j, 4),
+            ),
+          );
+          f.if(i32.ge_s(bits, i32.const(0)), () => f.call(parts.mask, S, x, i32.const(r)));
+          f.set(x, rowAt(S, low, 4));
+          f.set(y, statsAt(i));
+          f.set(high, i32.sub(high, low));
+          const { integers } = parts;
+          if (integers)
+            f.if(i32.and(high, i32.const(15)), () => f.call(integers.close, x, i32.const(r), high));
+          softmaxOfRows(r);
+          addValues(r);
         });
       };
 
       const blockOfKeys = () => {
-        f.for(j, i32.const(0), keys, KEYS, () => {
-          f.set(x, rowAt(place.keys, i32.shr_u(i32.add(first, j), i32.const(3)), panel));
-          byTiles(
-            f,
-            rows,
-            i,
-            (r) =>
-              f.call(
-                parts.scores[r],
-                rowAt(place.queries, i, keyPitch * codes.bytes),
-                x,
-                i32.add(rowAt(S, i, SCORE_ROW), times(j, 4)),
-              ),
-            parts.most,
-          );
-        });
-        f.set(x, i32.load(entry, 4));
-        f.if(i32.ge_s(x, i32.const(0)), () =>
-          f.call(parts.mask, S, rowAt(at.tiles, x, (QUERY_BLOCK * KEY_BLOCK) / 8), rows),
-        );
-        const { integers } = parts;
-        if (integers) f.if(i32.and(keys, i32.const(15)), () => f.call(integers.close, S, rows, keys));
-        softmaxOfRows();
-        addValues();
+        f.set(bits, i32.load(entry, 4));
+        f.set(bitsAt, rowAt(at.tiles, bits, (QUERY_BLOCK * KEY_BLOCK) / 8));
+        byTiles(f, rows, i, tileOfPairs, parts.most);
       };
 
       const finishRows = () => {
