@@ -26,7 +26,7 @@ async function attenuate(argv: string[], { signal = new AbortController().signal
   return { code, stdout, stderr };
 }
 
-const COMMANDS = ['optimize', 'apply', 'distill', 'inspect', 'attention', 'run', 'bench'];
+const COMMANDS = ['optimize', 'apply', 'distill', 'finetune', 'inspect', 'attention', 'run', 'bench'];
 
 describe('help', () => {
   it('lists the commands, examples and exit codes', async () => {
@@ -70,7 +70,10 @@ it('tells the version of package.json', async () => {
 
 describe('wrong usage exits with 2 and one line', () => {
   it.each([
-    [['shrink'], 'expected optimize, apply, distill, inspect, attention, run, bench, tune, got "shrink"'],
+    [
+      ['shrink'],
+      'expected optimize, apply, distill, finetune, inspect, attention, run, bench, tune, got "shrink"',
+    ],
     [['inspect'], 'Missing required positional argument: MODEL'],
     [['inspect', 'm', '--colour'], "Unknown option '--colour'"],
     [['inspect', 'm', 'n'], 'Unexpected argument "n"'],
@@ -121,6 +124,7 @@ describe('errors', () => {
     const more =
       {
         apply: ['--attention', 'dense', '--out', 'never'],
+        finetune: ['--data', 'wordnet:topics', '--out', 'never'],
         distill: ['--texts', import.meta.filename, '--out', 'never'],
         run: ['embed', 'a'],
         optimize: ['--data', 'wordnet:topics', '--out', 'never'],

@@ -26,6 +26,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./commands/distill.ts')).distillCommand as unknown as CliCommand,
   },
   {
+    name: 'finetune',
+    description: 'Train a classifier end to end on your labels',
+    load: async () => (await import('./commands/finetune.ts')).finetuneCommand as unknown as CliCommand,
+  },
+  {
     name: 'inspect',
     description: 'Show configuration, parameters, memory plan by length and cost by op',
     load: async () => (await import('./commands/inspect.ts')).inspectCommand as unknown as CliCommand,

@@ -32,6 +32,8 @@ export interface StepDefinition<Options extends RecipeStep = RecipeStep> {
 export interface TrainingContext {
   /** All of them, in an order that does not change. */
   texts(): Promise<readonly string[]>;
+  /** The label of each text, where they have some. */
+  labels?(): Promise<readonly string[]>;
   /** Where finished parts and the state of a run are kept; the same folder again lets it go on. */
   readonly folder: string;
   readonly threads: number;

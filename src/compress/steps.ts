@@ -1,6 +1,7 @@
 import { attentionSteps } from './attention.ts';
 import { distillEmbedding } from './distill/embedding.ts';
 import { distillLayers } from './distill/layers.ts';
+import { finetuneClassification } from './finetune.ts';
 import { integerStep } from './integer/step.ts';
 import { quantizeInt8 } from './quantize/int8.ts';
 import { shareLayers } from './share/layers.ts';
@@ -13,6 +14,7 @@ export const STEPS = [
   ...attentionSteps,
   distillEmbedding,
   distillLayers,
+  finetuneClassification,
   shareLayers,
   shareTable,
   integerStep,

@@ -13,12 +13,8 @@ const WORDS = 'a small model runs in the page and node alike with every word kno
 const MAIN = resolve(import.meta.dirname, '../../src/cli/main.ts');
 
 /** Runs the command in a process of its own; a time kills it there, without a warning. */
-function distill(out: string, more: string[], killAfterMs?: number) {
-  const child = spawn(process.execPath, [
-    ...['--no-warnings', MAIN, 'distill', at('encoder'), '--texts', at('texts.txt'), '--layers', '1,'],
-    ...['--fold', '--table', '16', '--steps', '150', '--batch', '16', '--rate', '1e-3', '--json'],
-    ...['--out', at(out), ...more],
-  ]);
+function run(argv: string[], killAfterMs?: number) {
+  const child = spawn(process.execPath, ['--no-warnings', MAIN, ...argv]);
   let [stdout, said] = ['', ''];
   child.stdout.on('data', (data) => (stdout += data));
   child.stderr.on('data', (data) => (said += data));
@@ -30,6 +26,15 @@ function distill(out: string, more: string[], killAfterMs?: number) {
     }),
   );
 }
+
+const distill = (out: string, more: string[], killAfterMs?: number) =>
+  run(
+    [
+      ...['distill', at('encoder'), '--texts', at('texts.txt'), '--layers', '1,', '--fold', '--table', '16'],
+      ...['--steps', '150', '--batch', '16', '--rate', '1e-3', '--json', '--out', at(out), ...more],
+    ],
+    killAfterMs,
+  );
 
 beforeAll(async () => {
   await writeHuggingFaceFolder(at('encoder'), madeEncoder());
@@ -55,4 +60,19 @@ describe('attenuate distill', () => {
     const { heldOut } = JSON.parse(whole.stdout);
     expect(heldOut.at(-1).score).toBeLessThan(heldOut[0].score);
   });
+});
+
+it('attenuate finetune makes a classifier and measures it on what was held out', async () => {
+  const random = new Random(9);
+  const rows = Array.from({ length: 240 }, () => {
+    const label = random.integer(2) ? 'node' : 'page';
+    const words = Array.from({ length: 4 }, () => WORDS[random.integer(3)]);
+    return `${[...words, label].join(' ')},${label}`;
+  });
+  writeFileSync(at('data.csv'), ['text,label', ...rows].join('\n'));
+  const argv = ['finetune', at('encoder'), '--data', at('data.csv'), '--steps', '80', '--rate', '3e-3'];
+  const { code, stdout, said } = await run([...argv, '--out', at('classifier'), '--json']);
+  expect(code, said).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ train: 168, test: 72, accuracy: expect.any(Number) });
+  expect(JSON.parse(stdout).accuracy).toBeGreaterThan(0.9);
 });

@@ -6,16 +6,14 @@ import { writeArtifact } from '../../format/index.ts';
 import { observeInputs } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
 import { readLogs } from '../../train/log.ts';
-import type { TrainingProgress } from '../../train/train.ts';
-import { command, JSON_FLAG, usageError } from '../command.ts';
+import { command, JSON_FLAG } from '../command.ts';
 import { withModel } from '../local-model.ts';
 import { readRecipe } from '../recipes.ts';
 import { factList } from '../table.ts';
 import { readLines } from '../texts.ts';
+import { progressLine, TRAINING_FLAGS, trainingOptions, WORK_FOLDER } from '../training.ts';
 import { wholeNumber } from '../values.ts';
 
-/** Finished parts and the state of the run, in the folder of the result. */
-const WORK = '.attenuate-training';
 /** Texts on which neurons are weighed. */
 const OBSERVED = 1000;
 
@@ -35,15 +33,7 @@ export const distillCommand = command({
     table: { type: 'string', valueHint: 'n', description: 'Width of the word table; a projection widens it' },
     'feed-forward': { type: 'string', valueHint: 'n', description: 'Neurons of a layer' },
     vocabulary: { type: 'string', valueHint: 'n', description: 'Tokens to keep' },
-    epochs: { type: 'string', valueHint: 'n', description: 'Passes over the text (default 1)' },
-    steps: { type: 'string', valueHint: 'n', description: 'Steps, instead of passes' },
-    batch: { type: 'string', valueHint: 'n', description: 'Texts in a step (default 64)' },
-    rate: { type: 'string', valueHint: 'x', description: 'Highest learning rate (default 3e-4)' },
-    seed: { type: 'string', valueHint: 'n', description: 'Seed (default 1)' },
-    threads: { type: 'string', valueHint: 'n', description: 'Threads; one gives the same bits each time' },
-    recipe: { type: 'string', valueHint: 'file', description: 'JSON list of steps that follow' },
-    resume: { type: 'boolean', description: 'Go on where a run that was stopped stood' },
-    out: { type: 'string', required: true, valueHint: 'folder', description: 'Where model.safetensors goes' },
+    ...TRAINING_FLAGS,
     ...JSON_FLAG,
   },
   examples: [
@@ -55,7 +45,7 @@ export const distillCommand = command({
     const threads = args.threads === undefined ? 1 : wholeNumber('distill', '--threads', args.threads);
     const recipe = [stepOf(args), ...(args.recipe ? await readRecipe('distill', args.recipe) : [])];
     const texts = await readLines('distill', createReadStream(args.texts));
-    const folder = join(args.out, WORK);
+    const folder = join(args.out, WORK_FOLDER);
     return withModel('distill', args.model, async (teacher) => {
       if (!args.resume) await rm(folder, { recursive: true, force: true });
       await mkdir(folder, { recursive: true });
@@ -93,39 +83,18 @@ export const distillCommand = command({
   },
 });
 
-/** Loss, score, speed, what is left, and energy, in one line. */
-function progressLine({ step, steps, loss, score, ...p }: TrainingProgress): string {
-  const minutes = p.secondsLeft / 60;
-  const left = minutes < 1 ? `${Math.ceil(p.secondsLeft)} s` : `${Math.ceil(minutes)} min`;
-  const energy = p.energyJ === null ? '' : `, ${p.energyJ.toPrecision(3)} J (estimated)`;
-  const judged = score === null ? '' : `, held out ${score.toFixed(4)}`;
-  return `step ${step} of ${steps}, loss ${loss.toFixed(4)}${judged}, ${Math.round(p.tokensPerSecond)} tokens/s, ${left} left${energy}`;
-}
-
-interface Flags {
+interface StudentFlags {
   readonly layers?: string;
   readonly fold?: boolean;
   readonly table?: string;
   readonly 'feed-forward'?: string;
   readonly vocabulary?: string;
-  readonly epochs?: string;
-  readonly steps?: string;
-  readonly batch?: string;
-  readonly rate?: string;
-  readonly seed?: string;
 }
 
 /** The recipe step that the flags name; what they leave out is the step's own default. */
-function stepOf(args: Flags): Recipe[number] {
-  const whole = (flag: keyof Flags) =>
+function stepOf(args: StudentFlags & Parameters<typeof trainingOptions>[1]): Recipe[number] {
+  const whole = (flag: keyof StudentFlags) =>
     args[flag] === undefined ? undefined : wholeNumber('distill', `--${flag}`, args[flag] as string, 0);
-  const positive = (flag: 'epochs' | 'rate') => {
-    const text = args[flag];
-    if (text === undefined) return undefined;
-    if (!(Number(text) > 0))
-      throw usageError('distill', `bad --${flag}: expected a number above 0, got ${JSON.stringify(text)}.`);
-    return Number(text);
-  };
   const student = {
     layers: layersOf(args.layers),
     fold: args.fold || undefined,
@@ -138,11 +107,7 @@ function stepOf(args: Flags): Recipe[number] {
       step: 'distill',
       kind: 'embedding',
       student,
-      epochs: positive('epochs'),
-      steps: whole('steps'),
-      batch: whole('batch'),
-      learningRate: positive('rate'),
-      seed: whole('seed'),
+      ...trainingOptions('distill', args),
     }),
   );
 }
