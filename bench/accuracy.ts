@@ -61,13 +61,14 @@ async function golden(subjects: Subjects): Promise<Row> {
   };
 }
 
-const STSB_TOLERANCE: Record<Precision, number> = { float32: 0.0002, int8: 0.002 };
+type Rounded = Exclude<Precision, 'int4'>;
+const STSB_TOLERANCE: Record<Rounded, number> = { float32: 0.0002, int8: 0.002 };
 
 /** Ours must not be worse than the peer by more than the tolerance; float must not differ by more either way. */
 export async function stsbRow(
   subjects: Subjects,
   id: string,
-  precision: Precision,
+  precision: Rounded,
   pairs: readonly Pair[],
 ): Promise<Row> {
   const model = await subjects.load(precision);

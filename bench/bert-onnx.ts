@@ -1,13 +1,22 @@
 import type { Model } from '../src/model/config.ts';
 import { names } from '../src/model/names.ts';
-import { decode } from '../src/tensor/codec.ts';
+import { codesOf, decode, encode, sections } from '../src/tensor/codec.ts';
 import { OnnxGraph } from './onnx.ts';
 
 /**
  * How the peer's graph is written. `float32` and `int8` use standard operators, as an exporter does; the fused
- * kinds use onnxruntime's own, as its optimiser does.
+ * kinds use onnxruntime's own, as its optimiser does. `int4` multiplies by MatMulNBits in groups of 32, with
+ * activations in int8 or (`int4-float`) as floats; the codes are those of our own int4 codec.
  */
-export const GRAPH_KINDS = ['float32', 'float32-fused', 'int8', 'int8-fused'] as const;
+export const GRAPH_KINDS = [
+  'float32',
+  'float32-fused',
+  'int8',
+  'int8-fused',
+  'int4',
+  'int4-fused',
+  'int4-float',
+] as const;
 export type GraphKind = (typeof GRAPH_KINDS)[number];
 
 /** Keys from q − left to q + right. */
@@ -18,6 +27,7 @@ export interface Window {
 
 interface Linear {
   readonly weight: Float32Array; // [in, out]
+  readonly rows: Float32Array; // [out, in]
   readonly bias: Float32Array;
   readonly inputs: number;
   readonly outputs: number;
@@ -47,7 +57,7 @@ function joinColumns(parts: readonly Linear[]): Linear {
     bias.set(part.bias, at);
     at += part.outputs;
   }
-  return { weight, bias, inputs, outputs };
+  return { weight, rows: Float32Array.from(parts.flatMap((part) => [...part.rows])), bias, inputs, outputs };
 }
 
 function windowMask({ left, right }: Window, n: number): Float32Array {
@@ -75,7 +85,8 @@ export async function bertGraph(
   const g = new OnnxGraph();
   const C = config.embeddingSize;
   const int8 = kind === 'int8' || kind === 'int8-fused';
-  const fused = kind === 'float32-fused' || kind === 'int8-fused';
+  const int4 = kind.startsWith('int4');
+  const fused = kind.endsWith('-fused');
   const epsilon = { float: config.epsilon };
 
   const read = async (name: string): Promise<Float32Array> => decode(await model.weights.read(name));
@@ -89,7 +100,7 @@ export async function bertGraph(
     const weight = new Float32Array(rows.length);
     for (let o = 0; o < outputs; o++)
       for (let i = 0; i < inputs; i++) weight[i * outputs + o] = rows[o * inputs + i];
-    return { weight, bias: await read(`${name}.bias`), inputs, outputs };
+    return { weight, rows, bias: await read(`${name}.bias`), inputs, outputs };
   };
 
   const weight = (l: Linear): string => g.constant(l.weight, [l.inputs, l.outputs]);
@@ -100,7 +111,22 @@ export async function bertGraph(
     quantizedOnce.set(x, known);
     return known;
   };
+  /** x · W alone, in groups of 4-bit codes: a row's bytes stand as the operator wants them. */
+  const matMulNBits = (x: string, { rows, inputs: K, outputs: N }: Linear): string => {
+    const weight = encode({ codec: 'int4', groupSize: 32, shape: [N, K] }, rows);
+    const [values] = sections(weight);
+    return g.contrib(
+      'MatMulNBits',
+      [
+        x,
+        g.constant(weight.bytes.slice(0, values.byteLength), [N, K / 32, 16]),
+        g.constant(codesOf(weight).scales, [(N * K) / 32]),
+      ],
+      { K, N, bits: 4, block_size: 32, accuracy_level: kind === 'int4-float' ? 1 : 4 },
+    );
+  };
   const linear = (x: string, l: Linear): string => {
+    if (int4) return g.op('Add', [matMulNBits(x, l), bias(l)]);
     if (!int8) return g.op('Add', [g.op('MatMul', [x, weight(l)]), bias(l)]);
     const { codes, scales } = quantizeColumns(l);
     const w = g.constant(codes, [l.inputs, l.outputs]);
@@ -120,23 +146,26 @@ export async function bertGraph(
   const linearNorm = async (x: string, l: Linear, skip: string, name: string): Promise<string> => {
     if (!fused) return layerNorm(g.op('Add', [linear(x, l), skip]), name);
     const scale = [await vector(`${name}.scale`), await vector(`${name}.bias`)];
-    return int8
-      ? g.contrib('SkipLayerNormalization', [linear(x, l), skip, ...scale], { epsilon })
-      : g.contrib('SkipLayerNormalization', [g.op('MatMul', [x, weight(l)]), skip, ...scale, bias(l)], {
-          epsilon,
-        });
+    if (int8) return g.contrib('SkipLayerNormalization', [linear(x, l), skip, ...scale], { epsilon });
+    const product = int4 ? matMulNBits(x, l) : g.op('MatMul', [x, weight(l)]);
+    return g.contrib('SkipLayerNormalization', [product, skip, ...scale, bias(l)], { epsilon });
   };
   const gelu = (x: string, l: Linear): string => {
+    if (fused && int8) return g.contrib('Gelu', [linear(x, l)]);
     if (fused)
-      return int8
-        ? g.contrib('Gelu', [linear(x, l)])
-        : g.contrib('BiasGelu', [g.op('MatMul', [x, weight(l)]), bias(l)]);
+      return g.contrib('BiasGelu', [int4 ? matMulNBits(x, l) : g.op('MatMul', [x, weight(l)]), bias(l)]);
     const y = linear(x, l);
     const erf = g.op('Erf', [g.op('Div', [y, g.scalar(Math.SQRT2)])]);
     return g.op('Mul', [g.op('Mul', [y, g.op('Add', [erf, g.scalar(1)])]), g.scalar(0.5)]);
   };
   const mask = window && g.constant(windowMask(window, maxLength), [maxLength, maxLength]);
   const attention = (x: string, parts: readonly Linear[], heads: number, headSize: number): string => {
+    if (fused && int4)
+      return g.contrib(
+        'MultiHeadAttention',
+        parts.map((part) => linear(x, part)),
+        { num_heads: heads },
+      );
     if (fused) {
       const all = joinColumns(parts);
       if (!int8) return g.contrib('Attention', [x, weight(all), bias(all)], { num_heads: heads });

@@ -3,7 +3,7 @@ import { cosine, median } from './outputs.ts';
 import { fastestPeer, PEERS, type Precision, TOLERANCE } from './peers.ts';
 import { failedRow, type Row } from './report.ts';
 import { type ChildTask, inChild } from './spawn.ts';
-import type { Subjects } from './subjects.ts';
+import type { Subjects, Variant } from './subjects.ts';
 import { compare, type InterleaveOptions, interleave } from './timing.ts';
 
 const METRIC = 'median time of a run, batch 1, one thread';
@@ -15,10 +15,11 @@ export async function comparePrecision(
   precision: Precision,
   length: number,
   timing: InterleaveOptions = {},
+  variant: Variant = precision === 'int4' ? 'int4-full' : precision,
 ): Promise<Row> {
   const ids = await subjects.ids(length);
   const model = await subjects.model('float32');
-  const ours = await subjects.load(precision, { tilePositions: true });
+  const ours = await subjects.load(variant, { tilePositions: true });
   const float = await subjects.load('float32', { tilePositions: true });
   const expected = (await float.run([ids]))[0].slice();
   float.dispose();

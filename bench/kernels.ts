@@ -2,12 +2,13 @@ import { local } from '../src/attention/pattern/window.ts';
 import { runReference } from '../src/backend/reference/interpreter.ts';
 import { WasmEngine } from '../src/backend/wasm/engine.ts';
 import type { Features, Tiles } from '../src/backend/wasm/kernels/kernel.ts';
+import { formatWidth, type Width } from '../src/compress/quantize/width.ts';
 import { attention, stacked } from '../src/program/ops/attention.ts';
 import { linear, padHead } from '../src/program/ops/linear.ts';
 import { OPS } from '../src/program/ops/registry.ts';
 import type { Program } from '../src/program/program.ts';
 import { trace } from '../src/program/trace.ts';
-import { type Codec, encode, type Weight } from '../src/tensor/codec.ts';
+import { encode, isFloat, specOf, type Weight } from '../src/tensor/codec.ts';
 import { type Bindings, symbol } from '../src/tensor/dim.ts';
 
 /**
@@ -43,17 +44,23 @@ function random(length: number, seed: number): Float32Array {
   return Float32Array.from({ length }, () => uniform() + uniform() + uniform() + uniform() - 2);
 }
 
-function product(rows: number, K: number, C: number, codec: Codec): KernelCase {
+/** A product of `rows` rows. With `binaryInput` x is taken as signs, in an interval of its own. */
+export function productCase(
+  rows: number,
+  K: number,
+  C: number,
+  width: Width,
+  binaryInput = false,
+): KernelCase {
   const weight = encode(
-    codec,
-    [C, K],
+    specOf({ ...width, shape: [C, K] }),
     random(C * K, 1).map((x) => x / Math.sqrt(K)),
   );
-  const bias = encode('float32', [C], random(C, 2));
   const weights = new Map([
     ['x.weight', weight],
-    ['x.bias', bias],
+    ['x.bias', encode('float32', [C], random(C, 2))],
   ]);
+  if (binaryInput) weights.set('x.inputBinary', encode('float32', [2], Float32Array.of(0.5, 0)));
   const program = (copies: number): Program =>
     trace(weights, (t) => {
       const x = t.input('x', 'float32', [symbol('B'), symbol('N'), K]);
@@ -62,16 +69,18 @@ function product(rows: number, K: number, C: number, codec: Codec): KernelCase {
       );
       t.output(outputs.at(-1)!);
     });
+  const name = `${formatWidth(width)}${binaryInput ? '-by-binary' : ''}`;
+  const float = isFloat(width.codec);
   return {
-    id: `linear-${codec}-${rows}x${K}x${C}`,
-    what: `product [${rows}, ${K}] × [${K}, ${C}]${codec === 'int8' ? ', int8' : ''}`,
+    id: `linear-${name}-${rows}x${K}x${C}`,
+    what: `product [${rows}, ${K}] × [${K}, ${C}]${float ? '' : `, ${name}`}`,
     program: program(COPIES),
     single: program(1),
     bindings: { B: 1, N: rows },
     weights,
     inputs: { x: random(rows * K, 3) },
     multiplyAdds: rows * K * C,
-    arithmetic: codec === 'int8' ? 'int8' : 'float32',
+    arithmetic: float ? 'float32' : 'int8',
   };
 }
 
@@ -122,8 +131,8 @@ export function kernelCases(): KernelCase[] {
     [16, 384, 1536],
   ] as const;
   return [
-    ...shapes.map(([rows, K, C]) => product(rows, K, C, 'float32')),
-    ...shapes.map(([rows, K, C]) => product(rows, K, C, 'int8')),
+    ...shapes.map(([rows, K, C]) => productCase(rows, K, C, { codec: 'float32' })),
+    ...shapes.map(([rows, K, C]) => productCase(rows, K, C, { codec: 'int8' })),
     attend(12, 32, 128, null),
     attend(12, 32, 1024, null),
     attend(12, 32, 1024, 128),

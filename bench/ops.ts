@@ -8,7 +8,7 @@ import { failedRow, type Row } from './report.ts';
 import type { Subjects } from './subjects.ts';
 import { interleave } from './timing.ts';
 
-const ceilingOf = (
+export const ceilingOf = (
   arithmetic: KernelCase['arithmetic'],
   { dot, fused }: Pick<Features, 'dot' | 'fused'>,
 ): CeilingName => {
@@ -17,7 +17,7 @@ const ceilingOf = (
 };
 
 /** One kernel in turn with the loop that sets its ceiling, so that both see the same neighbours. */
-async function kernelRow(kernel: KernelCase, { features, tiles }: Configuration): Promise<Row> {
+export async function kernelRow(kernel: KernelCase, { features, tiles }: Configuration): Promise<Row> {
   const open = await openKernel(kernel, features, tiles);
   const cold = (await open.run()).slice();
   const name = ceilingOf(kernel.arithmetic, features);

@@ -94,13 +94,14 @@ function meanPool(rows: Float32Array, width: number): Float32Array {
   return Float32Array.from(sums, (x) => x / norm);
 }
 
-export type Precision = 'float32' | 'int8';
+export type Precision = 'float32' | 'int8' | 'int4';
 const KINDS: Record<Precision, readonly GraphKind[]> = {
   float32: ['float32', 'float32-fused'],
   int8: ['int8', 'int8-fused'],
+  int4: ['int4', 'int4-fused', 'int4-float'],
 };
 /** What a graph's embedding must reach against `expected` to count as running correctly. */
-export const TOLERANCE: Record<Precision, number> = { float32: 0.99999, int8: 0.97 };
+export const TOLERANCE: Record<Precision, number> = { float32: 0.99999, int8: 0.97, int4: 0.9 };
 
 export type PeerResult = { readonly peer: Peer } | { readonly unavailable: string };
 

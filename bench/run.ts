@@ -17,6 +17,7 @@ const BENCHES: Record<string, Bench> = {
   load: async (subjects) => (await import('./load.ts')).load(subjects),
   size: async () => (await import('./size.ts')).size(),
   training: async (subjects) => (await import('./training.ts')).training(subjects),
+  lowbit: async (subjects) => (await import('./lowbit.ts')).lowbit(subjects),
   accuracy: async (subjects) => (await import('./accuracy.ts')).accuracy(subjects),
 };
 

@@ -2,15 +2,21 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { applyRecipe } from '../src/compress/index.ts';
+import { roundedStore } from '../src/compress/quantize/rounded-store.ts';
+import type { Width } from '../src/compress/quantize/width.ts';
 import { openModel, writeArtifact } from '../src/format/index.ts';
 import type { Model } from '../src/model/config.ts';
+import { isMatrix } from '../src/model/names.ts';
 import { loadModel } from '../src/runtime/index.ts';
 import type { LoadOptions, TextModel } from '../src/runtime/types.ts';
 
-export type Variant = 'float32' | 'int8' | 'local-int8';
+/** The `full` ones have every product in integers, attention's too, and embeddings in the same width. */
+export type Variant = 'float32' | 'int8' | 'local-int8' | 'int8-full' | 'int4-full';
 
 const QUANTIZE = { step: 'quantize', bits: 8 } as const;
 const LOCAL = { step: 'attention', kind: 'local', left: 128, right: 128, layers: 'all' } as const;
+const INTEGER_ATTENTION = { step: 'attention', kind: 'dense', precision: 'int8', layers: 'all' } as const;
+export const INT4: Width = { codec: 'int4', groupSize: 32 };
 export const WINDOW = { left: LOCAL.left, right: LOCAL.right };
 
 const TEXT = `The harbour was quiet before dawn. A single boat came in with the tide, its lamp swinging, and two
@@ -38,7 +44,16 @@ export class Subjects {
 
   async #make(variant: Variant): Promise<Model> {
     if (variant === 'float32') return openModel(this.folder);
-    return applyRecipe(await this.model('float32'), variant === 'int8' ? [QUANTIZE] : [LOCAL, QUANTIZE]);
+    const model = await this.model('float32');
+    if (variant === 'int4-full') {
+      const widths = new Map(
+        [...model.weights.specs.keys()].filter(isMatrix).map((name) => [name, INT4] as const),
+      );
+      const weights = roundedStore(model.weights, widths);
+      return applyRecipe({ ...model, weights }, [INTEGER_ATTENTION]);
+    }
+    const before = { int8: [], 'local-int8': [LOCAL], 'int8-full': [INTEGER_ATTENTION] }[variant];
+    return applyRecipe(model, [...before, QUANTIZE]);
   }
 
   async load(variant: Variant, options: LoadOptions = {}): Promise<TextModel> {
