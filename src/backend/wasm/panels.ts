@@ -8,7 +8,7 @@ import type { KernelKey } from './lowering.ts';
 
 /** How weights of one kind stand in panels of columns, ready for their kernels. */
 export interface PanelLayout {
-  /** Which kernels multiply them, with their variant: `float32`, `int8`, `lowBit:4::half`, `signs:half`. */
+  /** Which kernels multiply them, with their variant: `float32`, `int8`, `lowBit:4::half`, `signs:signs::row`. */
   readonly family: string;
   /** Which kernels put rows of each section in their place. */
   readonly packers: { readonly values: KernelKey; readonly scales?: KernelKey; readonly zeros?: KernelKey };
@@ -65,20 +65,18 @@ function groupedLayout(weight: Parameter, binaryInput: boolean, pitch: number, p
   const width = binaryInput ? SIGNS_WIDTH : panel;
   const group = whole ? K : groupSizeOf(weight);
   const groups = whole ? 1 : columns / group;
-  // A scale a row is nothing beside the codes, and a float holds every sum of codes until its scale comes.
-  const half = !whole && scaleTypeOf(weight) === 'float16';
-  const scaleBytes = half ? 2 : 4;
+  // A scale a row is nothing beside the codes, and 32 bits hold every sum of codes until its scale comes.
+  const scales = whole ? 'row' : scaleTypeOf(weight) === 'float16' ? 'half' : 'float';
   const affine = isAffine(weight);
   const scalesAt = align((K * width * bits) / 8);
-  const zerosAt = scalesAt + align(groups * width * scaleBytes);
-  const variant = `${bits}:${affine ? 'affine' : ''}:${half ? 'half' : ''}`;
-  const slots = `${half ? 'half' : ''}:${binaryInput ? width : ''}`;
+  const zerosAt = scalesAt + align(groups * width * (scales === 'half' ? 2 : 4));
+  const variant = `${binaryInput ? 'signs' : bits}:${affine ? 'affine' : ''}:${scales}`;
   return {
-    family: binaryInput ? `signs:${half ? 'half' : ''}` : `lowBit:${variant}`,
+    family: `${binaryInput ? 'signs' : 'lowBit'}:${variant}`,
     packers: {
-      values: binaryInput ? `packSigns:${slots}` : `packCodes:${variant}:${Math.ceil(-low / step)}`,
-      scales: `packScales:${scaleTypeOf(weight)}:${affine ? 'affine' : ''}:${slots}`,
-      ...(affine && { zeros: `packZeros:${slots}` }),
+      values: binaryInput ? `packSigns:${variant}` : `packCodes:${variant}:${Math.ceil(-low / step)}`,
+      scales: `packScales:${variant}:${scaleTypeOf(weight)}`,
+      ...(affine && { zeros: `packZeros:${variant}` }),
     },
     K,
     width,

@@ -1,6 +1,7 @@
 import { type MemoryLayout, planMemory } from '../../program/memory.ts';
 import type { Program, Value } from '../../program/program.ts';
 import { type Bindings, evaluateDim } from '../../tensor/dim.ts';
+import { RAGGED_TILE } from './kernels/gemm.ts';
 import type { Features } from './kernels/kernel.ts';
 import { type Lowerings, lower } from './lower.ts';
 import type { Step } from './lowering.ts';
@@ -112,7 +113,6 @@ function scratchFor(
   shape: (value: Value) => readonly number[],
   features: Features,
 ): number {
-  const RAGGED_TILE = 16 * 16 * 4;
   return program.nodes.reduce(
     (most, node) => Math.max(most, lowerings.get(node.kind)!.scratchBytes?.(node, shape, features) ?? 0),
     RAGGED_TILE,

@@ -62,7 +62,17 @@ export interface ProductFamily {
   most(tiles: Tiles): number;
   /** Adds a tile of `rows` by one panel, in a function of its own (V8 allocates registers function by function); gives its index. */
   tile(context: KernelContext, name: string, rows: number): number;
+  /** For more rows than `most`: a panel that is first opened, in scratch, and tiles that read it there. */
+  readonly opened?: {
+    most(tiles: Tiles): number;
+    /** Parameters: the panel, where to, K, scales, group. */
+    open(context: KernelContext, name: string): number;
+    tile(context: KernelContext, name: string, rows: number): number;
+  };
 }
+
+/** Bytes of scratch for a tile of a ragged panel; an opened panel stands behind them. */
+export const RAGGED_TILE = 16 * 16 * 4;
 
 export const rowPointers = (
   f: FunctionBuilder,
@@ -130,8 +140,15 @@ function panelFunction(
   activation: Activation,
 ): number {
   const { module, features, tiles } = context;
-  const most = family.most(tiles);
-  const byRows = Array.from({ length: most }, (_, r) => family.tile(context, name, r + 1));
+  const { opened } = family;
+  const sets = [family, ...(opened ? [opened] : [])].map((set, i) => {
+    const most = set.most(tiles);
+    const byRows = Array.from({ length: most }, (_, r) =>
+      set.tile(context, `${name}${i ? '_opened' : ''}`, r + 1),
+    );
+    return { most, byRows };
+  });
+  const open = opened?.open(context, name);
   const finish = epilogue(context, name, activation);
   const copy = copyColumns(context, name);
   const panelBytes = features.panel * 4;
@@ -139,7 +156,7 @@ function panelFunction(
     `${name}_panel`,
     { ...TILE, residual: 'i32', rows: 'i32', columns: 'i32', scratch: 'i32' },
     (f, p) => {
-      const [target, step, left, count] = f.localArray('i32', 4);
+      const [target, step, left, count, inScratch] = f.localArray('i32', 5);
       const ragged = f.local('i32', i32.lt_u(p.columns, i32.const(features.panel)));
       const [c, rows, residual] = [f.local('i32', p.c), f.local('i32', p.rows), f.local('i32', p.residual)];
       const finishing = f.local(
@@ -147,30 +164,48 @@ function panelFunction(
         activation === 'none' ? i32.ne(p.residual, i32.const(0)) : i32.const(1),
       );
       f.set(step, i32.select(i32.const(panelBytes), p.ldc, ragged));
-      f.set(left, i32.div_u(plus(p.rows, most - 1), i32.const(most)));
+      const inTilesOf = (most: number) => i32.div_u(plus(p.rows, most - 1), i32.const(most));
+      f.set(left, inTilesOf(sets[0].most));
+      const opening = open === undefined ? null : f.local('i32', i32.gt_u(p.rows, i32.const(sets[0].most)));
+      if (opening)
+        f.if(opening, () => {
+          f.set(left, inTilesOf(sets[1].most));
+          f.set(inScratch, plus(p.scratch, RAGGED_TILE));
+          f.call(open!, p.b, inScratch, p.K, p.scales, p.group);
+          f.set(p.b, inScratch);
+        });
       f.while(
         () => left,
         () => {
           f.set(count, i32.div_u(i32.add(p.rows, plus(left, -1)), left));
           f.set(target, i32.select(p.scratch, p.c, ragged));
-          byRows.forEach((tile, r) => {
-            f.if(i32.eq(count, i32.const(r + 1)), () =>
-              f.call(
-                tile,
-                p.a,
-                p.b,
-                target,
-                p.K,
-                p.lda,
-                step,
-                p.bias,
-                p.scales,
-                p.corrections,
-                p.rowScales,
-                p.group,
-              ),
+          const call = (byRows: readonly number[]) => {
+            byRows.forEach((tile, r) => {
+              f.if(i32.eq(count, i32.const(r + 1)), () =>
+                f.call(
+                  tile,
+                  p.a,
+                  p.b,
+                  target,
+                  p.K,
+                  p.lda,
+                  step,
+                  p.bias,
+                  p.scales,
+                  p.corrections,
+                  p.rowScales,
+                  p.group,
+                ),
+              );
+            });
+          };
+          if (opening)
+            f.if(
+              opening,
+              () => call(sets[1].byRows),
+              () => call(sets[0].byRows),
             );
-          });
+          else call(sets[0].byRows);
           // A ragged panel is finished and copied tile by tile; any other at the end, while it is still in cache.
           f.if(ragged, () => {
             f.if(finishing, () => f.call(finish, target, step, p.residual, p.ldc, count));

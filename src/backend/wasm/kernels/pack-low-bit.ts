@@ -1,23 +1,33 @@
 import type { FunctionBuilder } from '../assembler.ts';
 import { type F32, f32, type I32, i32 } from '../instructions.ts';
-import type { LowBitVariant } from './gemm-low-bit.ts';
 import { type Features, kernel, plus, times } from './kernel.ts';
+import type { LowBitVariant } from './low-bit-codes.ts';
 import { depthOf, eachPackedRow, PACK_FIELDS } from './pack.ts';
 
-/** How scales of groups stand in a panel: in 16 bits or 32, of as many columns (`PanelLayout`). */
+/** How scales of groups stand in a panel (`PanelLayout`). */
 export interface ScaleSlots {
+  /** In 16 bits, and not in 32. */
   readonly half: boolean;
+  /** Columns of the panel. */
   readonly width: number;
+  /** What scales of 32 bits are divided by: a power of two that a tile multiplies codes by. */
+  readonly divisor: number;
 }
 
 type Row = Parameters<Parameters<typeof eachPackedRow>[5]>[0];
 type At = Parameters<typeof eachPackedRow>[1];
 
 /** The slot of a column's scale in `group`, or of its zero point: `from` is where the panel's begin. */
-const slot = ({ half, width }: ScaleSlots, from: I32, { panel, column }: Row, group: I32): I32 =>
+const slot = (
+  { half, width }: Pick<ScaleSlots, 'half' | 'width'>,
+  from: I32,
+  { panel, column }: Row,
+  group: I32,
+): I32 =>
   i32.add(i32.add(panel, from), times(i32.add(i32.mul(group, i32.const(width)), column), half ? 2 : 4));
-const store = ({ half }: ScaleSlots, at: I32, x: I32) => (half ? i32.store16 : i32.store)(at, x);
-const load = ({ half }: ScaleSlots, at: I32): I32 => (half ? i32.load16_s : i32.load)(at);
+const store = ({ half }: Pick<ScaleSlots, 'half'>, at: I32, x: I32) =>
+  (half ? i32.store16 : i32.store)(at, x);
+const load = ({ half }: Pick<ScaleSlots, 'half'>, at: I32): I32 => (half ? i32.load16_s : i32.load)(at);
 
 /** Groups of a row; a whole row is one group, shorter than its padding. */
 const groupsOf = (at: At): I32 => i32.div_u(i32.add(at.K, plus(at.group, -1)), at.group);
@@ -27,7 +37,7 @@ const groupsOf = (at: At): I32 => i32.div_u(i32.add(at.K, plus(at.group, -1)), a
  * of int8 would hold become bits of 16 bytes. What is stored with an offset becomes two's complement; a single bit is
  * 1 for −1 then.
  */
-export const packCodesKernel = ({ bits, affine, half }: LowBitVariant, offset: number) =>
+export const packCodesKernel = ({ bits, affine, scales }: LowBitVariant, offset: number) =>
   kernel({
     name: `pack_codes_${bits}`,
     fields: PACK_FIELDS,
@@ -64,7 +74,7 @@ export const packCodesKernel = ({ bits, affine, half }: LowBitVariant, offset: n
           f.set(group, i32.div_u(k, at.group));
           const last = i32.or(i32.eq(plus(k, 1), at.K), i32.ne(i32.div_u(plus(k, 1), at.group), group));
           f.if(last, () => {
-            const slots = { half, width };
+            const slots = { half: scales === 'half', width };
             f.emit(store(slots, slot(slots, affine ? at.zerosAt : at.scalesAt, row, group), sum));
             f.set(sum, i32.const(0));
           });
@@ -99,7 +109,11 @@ export const packScalesKernel = (
           f.set(slotAt, slot(slots, at.scalesAt, row, group));
           f.set(scale, stored === 'float16' ? fromHalf(i32.load16_u(row.from)) : f32.load(row.from));
           if (!affine) correct(f, row, scale, load(slots, slotAt));
-          f.emit(slots.half ? i32.store16(slotAt, i32.load16_u(row.from)) : f32.store(slotAt, scale));
+          f.emit(
+            slots.half
+              ? i32.store16(slotAt, i32.load16_u(row.from))
+              : f32.store(slotAt, f32.mul(scale, f32.const(1 / slots.divisor))),
+          );
           f.increment(row.from, stored === 'float16' ? 2 : 4);
         });
       });

@@ -1,9 +1,12 @@
 import type { Activation } from '../../../program/ops/activation.ts';
 import { type LinearNode, padHead } from '../../../program/ops/linear.ts';
-import type { ProductFamily } from '../kernels/gemm.ts';
-import { type LowBitVariant, lowBitProduct } from '../kernels/gemm-low-bit.ts';
+import { quantizedPitch } from '../../../program/ops/quantize-rows.ts';
+import { columnsOf } from '../../../tensor/codec.ts';
+import { type ProductFamily, RAGGED_TILE } from '../kernels/gemm.ts';
+import { lowBitProduct } from '../kernels/gemm-low-bit.ts';
 import { differences, gemmSignsKernel } from '../kernels/gemm-signs.ts';
 import type { Features, Kernel } from '../kernels/kernel.ts';
+import { factorOf, type LowBitVariant } from '../kernels/low-bit-codes.ts';
 import {
   packCodesKernel,
   packScalesKernel,
@@ -12,6 +15,7 @@ import {
   type ScaleSlots,
 } from '../kernels/pack-low-bit.ts';
 import type { KernelKey, Lowering, OpLowering, Step } from '../lowering.ts';
+import { SIGNS_WIDTH } from '../panels.ts';
 import { linearId, type PackedLinear } from '../weights.ts';
 import { gemmKernels, gemmStep, plainFamily, productFields, productKeys, productUnits } from './linear.ts';
 
@@ -20,22 +24,28 @@ const isSigns = (family: string): boolean => family.startsWith('signs:');
 const keyOf =
   ({ attributes: { activation } }: LinearNode) =>
   (family: string): KernelKey =>
-    isSigns(family) ? `signs:${activation}:${family.slice(6)}` : `gemm:${activation}:${family}`;
+    isSigns(family) ? `signs:${activation}:${family}` : `gemm:${activation}:${family}`;
 
-const variantOf = (bits: string, affine: string, half: string): LowBitVariant => ({
+/** From `bits:affine:scales`, as `PanelLayout` has it. */
+const variantOf = ([bits, affine, scales]: readonly string[]): LowBitVariant => ({
   bits: Number(bits) as LowBitVariant['bits'],
   affine: affine !== '',
-  half: half !== '',
+  scales: scales as LowBitVariant['scales'],
 });
 
 const slotsOf =
-  (half: string, width: string) =>
-  ({ panel }: Features): ScaleSlots => ({ half: half !== '', width: Number(width) || panel });
+  (variant: readonly string[]) =>
+  ({ panel }: Features): ScaleSlots => {
+    const half = variant[2] === 'half';
+    return variant[0] === 'signs'
+      ? { half, width: SIGNS_WIDTH, divisor: 1 }
+      : { half, width: panel, divisor: half ? 1 : factorOf(variantOf(variant)) };
+  };
 
 function familyOf(text: string): ProductFamily {
-  const [family, bits, affine, half] = text.split(':');
+  const [family, ...variant] = text.split(':');
   return family === 'lowBit'
-    ? lowBitProduct(text.replaceAll(':', '_'), variantOf(bits, affine, half))
+    ? lowBitProduct(text.replaceAll(':', '_'), variantOf(variant))
     : plainFamily(text);
 }
 
@@ -69,28 +79,21 @@ export const lowBitLinearLowering: OpLowering<LinearNode> = {
   kind: 'linear',
   kernels: {
     ...gemmKernels(familyOf),
-    signs: (variant) => {
-      const [activation, half] = variant.split(':');
-      return gemmSignsKernel(half !== '', activation as Activation) as Kernel;
+    signs: (text) => gemmSignsKernel(text.endsWith('half'), text.split(':')[0] as Activation) as Kernel,
+    packCodes: (text) => {
+      const [bits, affine, scales, offset] = text.split(':');
+      return packCodesKernel(variantOf([bits, affine, scales]), Number(offset)) as Kernel;
     },
-    packCodes: (variant) => {
-      const [bits, affine, half, offset] = variant.split(':');
-      return packCodesKernel(variantOf(bits, affine, half), Number(offset)) as Kernel;
+    packScales: (text) => {
+      const variant = text.split(':');
+      const stored = variant[3] as 'float16' | 'float32';
+      return packScalesKernel(stored, variant[1] !== '', slotsOf(variant)) as Kernel;
     },
-    packScales: (variant) => {
-      const [stored, affine, half, width] = variant.split(':');
-      const slots = slotsOf(half, width);
-      return packScalesKernel(stored as 'float16' | 'float32', affine !== '', slots) as Kernel;
-    },
-    packZeros: (variant) => {
-      const [half, width] = variant.split(':');
-      return packZerosKernel(slotsOf(half, width)) as Kernel;
-    },
-    packSigns: (variant) => {
-      const [half, width] = variant.split(':');
-      return packSignsKernel(slotsOf(half, width)) as Kernel;
-    },
+    packZeros: (variant) => packZerosKernel(slotsOf(variant.split(':'))) as Kernel,
+    packSigns: (variant) => packSignsKernel(slotsOf(variant.split(':'))) as Kernel,
   },
+  scratchBytes: (node, _shape, { panel }) =>
+    RAGGED_TILE + quantizedPitch(columnsOf(node.parameters[0].shape)) * panel,
   keys: (node) => productKeys(node, keyOf(node)),
   steps: (node, lowering) =>
     lowering.weights.linears
