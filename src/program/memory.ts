@@ -54,9 +54,9 @@ interface Item {
   readonly bytes: number;
 }
 
-/** Rows that a row-wise node works on: every axis of its first input but the last. */
+/** Rows that a row-wise node works on: every axis of its first input but the last; one for a node without inputs. */
 export function rowsOfNode(node: Node, bindings: Bindings): number {
-  return node.inputs[0].shape.slice(0, -1).reduce((n, d) => n * evaluateDim(d, bindings), 1);
+  return (node.inputs[0]?.shape ?? []).slice(0, -1).reduce((n, d) => n * evaluateDim(d, bindings), 1);
 }
 
 /**

@@ -25,6 +25,8 @@ export interface Node<Kind extends string = string, Attributes = unknown> {
   readonly rowWise: boolean;
   /** Parameters whose gradient this node adds to, in training; each has one gradient however often it is used. */
   readonly gradients?: readonly Parameter[];
+  /** Parameters that this node sets, before any node reads them: they live as long as a run. */
+  readonly sets?: readonly Parameter[];
 }
 
 /** A cut of the node list: nodes `from` to `to` (exclusive). */

@@ -117,6 +117,10 @@ function execute(
       const before = gradients.get(name);
       gradients.set(name, before ? before.map((x, j) => x + added[j]) : added);
     });
+    node.sets?.forEach(({ name, shape }, i) => {
+      const data = results[node.outputs.length + (node.gradients?.length ?? 0) + i];
+      parameters.set(`floats ${name}`, { shape, data });
+    });
   }
   return { values, gradients };
 }

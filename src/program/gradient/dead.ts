@@ -1,11 +1,12 @@
 import type { Node, Program, Stage } from '../program.ts';
 
-/** The Program without the nodes that neither an output nor a gradient comes of. */
+/** The Program without the nodes that neither an output, a gradient nor a parameter comes of. */
 export function withoutDead(program: Program): Program {
   const read = new Set(program.outputs.map(({ id }) => id));
   const live = new Set<Node>();
   for (const node of [...program.nodes].reverse()) {
-    if (!node.gradients?.length && !node.outputs.some(({ id }) => read.has(id))) continue;
+    if (!node.gradients?.length && !node.sets?.length && !node.outputs.some(({ id }) => read.has(id)))
+      continue;
     live.add(node);
     for (const { id } of node.inputs) read.add(id);
   }

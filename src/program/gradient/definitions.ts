@@ -1,8 +1,12 @@
 import type { OpDefinition } from '../op.ts';
+import { fakeBinarizeOp } from '../ops/fake-binarize.ts';
+import { fakeQuantizeOp } from '../ops/fake-quantize.ts';
+import { fakeQuantizeRowsOp } from '../ops/fake-quantize-rows.ts';
 import { activationGradientOp } from './activation.ts';
 import { addOp } from './add.ts';
 import { attentionGradientOp } from './attention.ts';
 import { dropoutOp } from './dropout.ts';
+import { straightThroughGradientOp } from './fake-quantize.ts';
 import { poolGradientOp, scatterRowsOp, selectRowsGradientOp } from './gather.ts';
 import { layerNormGradientOp, layerNormWeightGradientOp } from './layer-norm.ts';
 import { linearInputGradientOp, linearWeightGradientOp } from './linear.ts';
@@ -18,6 +22,9 @@ export const TRAINING_OPS = [
   addOp,
   attentionGradientOp,
   dropoutOp,
+  fakeBinarizeOp,
+  fakeQuantizeOp,
+  fakeQuantizeRowsOp,
   l2NormalizeGradientOp,
   layerNormGradientOp,
   layerNormWeightGradientOp,
@@ -35,5 +42,6 @@ export const TRAINING_OPS = [
   scatterRowsOp,
   selectRowsGradientOp,
   softmaxGradientOp,
+  straightThroughGradientOp,
   weightedSumOp,
 ] as unknown as readonly OpDefinition[];

@@ -2,6 +2,7 @@ import { activationRule } from './activation.ts';
 import { addRule } from './add.ts';
 import { attentionRule } from './attention.ts';
 import { dropoutRule } from './dropout.ts';
+import { fakeBinarizeRule, fakeQuantizeRowsRule } from './fake-quantize.ts';
 import { embeddingRule, poolRule, selectRowsRule } from './gather.ts';
 import { layerNormRule } from './layer-norm.ts';
 import { linearRule } from './linear.ts';
@@ -20,6 +21,8 @@ export const RULES: ReadonlyMap<string, GradientRule> = new Map(
     attentionRule,
     dropoutRule,
     embeddingRule,
+    fakeBinarizeRule,
+    fakeQuantizeRowsRule,
     l2NormalizeRule,
     layerNormRule,
     linearRule,

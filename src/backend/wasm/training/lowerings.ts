@@ -2,6 +2,12 @@ import type { Program } from '../../../program/program.ts';
 import { type Lowerings, loadLowerings } from '../lower.ts';
 import type { OpLowering } from '../lowering.ts';
 import { attentionGradientLowering } from './ops/attention.ts';
+import {
+  fakeBinarizeLowering,
+  fakeQuantizeLowering,
+  fakeQuantizeRowsLowering,
+  straightThroughGradientLowering,
+} from './ops/fake-quantize.ts';
 import { poolGradientLowering, scatterRowsLowering, selectRowsGradientLowering } from './ops/gather.ts';
 import {
   linearInputGradientLowering,
@@ -35,6 +41,9 @@ const TRAINING: Lowerings = new Map(
     addLowering,
     attentionGradientLowering,
     dropoutLowering,
+    fakeBinarizeLowering,
+    fakeQuantizeLowering,
+    fakeQuantizeRowsLowering,
     gradientNormLowering,
     l2NormalizeGradientLowering,
     layerNormGradientLowering,
@@ -52,6 +61,7 @@ const TRAINING: Lowerings = new Map(
     scatterRowsLowering,
     selectRowsGradientLowering,
     softmaxGradientLowering,
+    straightThroughGradientLowering,
     unpackedLinearLowering,
     weightedSumLowering,
   ].map((lowering) => [lowering.kind, lowering as unknown as OpLowering]),
