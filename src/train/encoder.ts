@@ -3,11 +3,13 @@ import { memoryStore } from '../format/memory-store.ts';
 import type { Model, WeightStore } from '../model/config.ts';
 import { traceEncoder } from '../model/encoder.ts';
 import { differentiate } from '../program/gradient/differentiate.ts';
-import { DROPOUT_SEED } from '../program/gradient/training-program.ts';
+import { DROPOUT_SEED, type TrainingProgram } from '../program/gradient/training-program.ts';
+import { withFakeInputs, withFakeWeights } from '../program/gradient/with-fake-quantization.ts';
+import type { Program } from '../program/program.ts';
 import { traceOn } from '../program/trace.ts';
 import { configure } from '../runtime/configure.ts';
 import { nodePlatform } from '../runtime/node/platform.ts';
-import { encode } from '../tensor/codec.ts';
+import { type EncodeOptions, encode, type WeightSpec } from '../tensor/codec.ts';
 import { type BatchOptions, encoderInputs, epochBatches, type TextBatch } from './data/batches.ts';
 import type { TokenTexts } from './data/tokens.ts';
 import { forwardPart } from './forward.ts';
@@ -32,6 +34,12 @@ export interface EncoderTraining
   readonly threads: number;
   /** The model's weights that change, by name. Default all. */
   readonly trainable?: (name: string) => boolean;
+  /** How weights will be stored afterwards: the run computes as the stored model will, and trains what is stored. */
+  readonly stored?: StoredAs;
+}
+
+export interface StoredAs extends EncodeOptions {
+  readonly specs: ReadonlyMap<string, WeightSpec>;
 }
 
 /**
@@ -48,10 +56,15 @@ export async function trainEncoder(
   const extra = extraStore(objective);
   const specs = new Map([...own, ...extra.specs]);
   const encoder = await traceEncoder(model.config, own);
-  const whole = traceOn(encoder, specs, (t) => t.output(objective.loss(t, lookInside(encoder))));
+  const whole = storedInputs(
+    traceOn(encoder, specs, (t) => t.output(objective.loss(t, lookInside(encoder)))),
+    options.stored,
+  );
   const trainable = (name: string) => extra.specs.has(name) || (options.trainable?.(name) ?? true);
-  const program = differentiate(whole, { trainable, dropout });
-  const forward = forwardPart(dropout ? differentiate(whole, { trainable }) : program);
+  const differentiated = (drop?: number) =>
+    storedWeights(differentiate(whole, { trainable, dropout: drop }), options.stored);
+  const program = differentiated(dropout);
+  const forward = forwardPart(dropout ? differentiated() : program);
   const { features, tiles, threads: had } = await configure(model.config, { threads }, nodePlatform);
   const names = program.trainable.map(({ name }) => name);
   const machine = await TrainingEngine.create(program, {
@@ -118,6 +131,12 @@ export async function trainEncoder(
     objective.dispose?.();
   }
 }
+
+const storedInputs = (program: Program, stored?: StoredAs): Program =>
+  stored ? withFakeInputs(program, stored.specs) : program;
+
+const storedWeights = (program: TrainingProgram, stored?: StoredAs): TrainingProgram =>
+  stored ? withFakeWeights(program, stored.specs, { ternary: stored.ternary }) : program;
 
 /** The objective's own weights. */
 const extraStore = ({ extra = new Map() }: Objective): WeightStore =>
