@@ -122,4 +122,13 @@ describe('distilling embeddings', () => {
       if (trainable(name)) expect(after[name], name).not.toEqual(before[name]);
       else expect(after[name], name).toEqual(before[name]);
   });
+
+  it('learns the same on two threads, up to the order of sums', async () => {
+    const { student, options } = await setting();
+    const schedule = { ...options.update.schedule, steps: 10 };
+    const short = { ...options, update: { ...options.update, schedule } };
+    const one = await trainEncoder(student, short);
+    const two = await trainEncoder(student, { ...short, threads: 2 });
+    expect(two.result.best!.score).toBeCloseTo(one.result.best!.score, 4);
+  });
 });

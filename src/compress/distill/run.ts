@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { memoryStore } from '../../format/memory-store.ts';
 import { writeArtifact } from '../../format/node/artifact-writer.ts';
 import { hashModel } from '../../format/node/hash-model.ts';
 import { openModel } from '../../format/node/open.ts';
 import { createTokenizer } from '../../format/tokenizer.ts';
 import type { Model } from '../../model/config.ts';
 import { names } from '../../model/names.ts';
+import type { Weight } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { type TokenTexts, tokenTexts } from '../../train/data/tokens.ts';
 import { type EncoderTraining, trainEncoder } from '../../train/encoder.ts';
@@ -118,7 +120,7 @@ export async function madeStudent(
 ): Promise<Model> {
   const { signal, onProgress } = context;
   const path = join(setting.training.folder, `student-${setting.key.slice(0, 16)}.safetensors`);
-  if (existsSync(path)) return { ...(await openModel(path)), recipe: teacher.recipe };
+  if (existsSync(path)) return { ...(await inMemory(await openModel(path))), recipe: teacher.recipe };
   const all = await tokensOf(teacher, setting, options);
   const counts = new Float64Array(teacher.config.vocabularySize);
   for (let text = 0; text < all.count; text++) for (const id of all.ids(text)) counts[id]++;
@@ -137,6 +139,14 @@ export async function madeStudent(
   const student = await buildStudent(teacher, spec, { counts, folded, observed });
   await writeArtifact(student, path, { signal });
   return student;
+}
+
+/** The model with its weights in memory, and its file closed. */
+async function inMemory(model: Model): Promise<Model> {
+  const weights = new Map<string, Weight>();
+  for (const name of model.weights.specs.keys()) weights.set(name, await model.weights.read(name));
+  await model.weights.close?.();
+  return { ...model, weights: memoryStore(weights) };
 }
 
 /** What the neurons that may go do on the text, where it can be looked at. */
