@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { loadModel } from '../src/runtime/index.ts';
+import { fileURLToPath } from 'node:url';
+import { load, loadModel } from '../src/runtime/index.ts';
 import type { TextModel } from '../src/runtime/types.ts';
 import { integerRow } from './integer.ts';
 import { cosine } from './outputs.ts';
@@ -123,6 +124,31 @@ export async function useRow(pairs: readonly Pair[]): Promise<Row> {
   };
 }
 
+const MINI_EN = fileURLToPath(new URL('../models/attenuate-mini-en/model.safetensors', import.meta.url));
+const MINI_EN_LEAST = 0.8;
+
+/** Our own small model, as it ships, beside its teacher in float32. */
+export async function miniRow(subjects: Subjects, pairs: readonly Pair[]): Promise<Row> {
+  const measure = async (model: TextModel) => {
+    const found = await stsb(pairs, embedOurs(model));
+    model.dispose();
+    return found;
+  };
+  const [ours, teacher] = [await measure(await load(MINI_EN)), await measure(await subjects.load('float32'))];
+  return {
+    id: 'mini-en-stsb-dev',
+    metric: `${STSB_METRIC}, attenuate-mini-en`,
+    unit: '',
+    better: 'higher',
+    ours,
+    peers: { teacher },
+    ratio: betterBy('higher', ours, teacher),
+    agrees: ours >= MINI_EN_LEAST,
+    tolerance: `at least ${MINI_EN_LEAST}`,
+    details: { bytes: (await stat(MINI_EN)).size },
+  };
+}
+
 export async function accuracy(subjects: Subjects): Promise<Row[]> {
   const rows: [id: string, measure: () => Promise<Row>][] = [
     ['golden-f32', () => golden(subjects)],
@@ -132,6 +158,7 @@ export async function accuracy(subjects: Subjects): Promise<Row[]> {
       'stsb-dev-integer-only',
       async () => integerRow('stsb-dev-integer-only', await subjects.model('float32')),
     ],
+    ['mini-en-stsb-dev', async () => miniRow(subjects, await readPairs())],
     ['use-stsb-dev', async () => useRow(await readPairs())],
     ['use-stsb-dev-integer-only', async () => integerRow('use-stsb-dev-integer-only', await openUse())],
   ];

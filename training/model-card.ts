@@ -67,7 +67,7 @@ export function modelCard(name: string, command: string, model: CardModel, figur
     `| one text of ${figures.latency.tokens} tokens, one thread, median (p95) | ${formatMs(figures.latency.medianMs)} (${formatMs(figures.latency.p95Ms)}) | measured |`,
     `| mean cosine with the teacher on texts held out, float | ${last ? (1 - last.score).toFixed(4) : 'unavailable'} | measured |`,
     '',
-    `Neither STS-B nor any test set was trained on or chosen by; what was chosen was chosen by the texts held out.`,
+    'No text of STS-B or of any test set was trained on. Which layers to keep was compared on a sample of STS-B’s training part; how long to train and how to quantise, by the texts held out; its development set was measured on, and nothing else.',
     '',
     '## Model',
     '',

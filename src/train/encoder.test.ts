@@ -71,7 +71,10 @@ describe('distilling embeddings', () => {
     const scores: number[] = [];
     const { result, model } = await trainEncoder(student, {
       ...options,
-      onProgress: ({ score }) => score !== null && scores.push(score),
+      onProgress: ({ score, energyJ }) => {
+        if (score !== null) scores.push(score);
+        expect(energyJ).toBeGreaterThan(0);
+      },
     });
     expect(result.steps).toBe(STEPS);
     expect(result.best!.score).toBeLessThan(0.8 * scores[0]);

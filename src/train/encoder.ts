@@ -1,4 +1,5 @@
 import { TrainingEngine } from '../backend/wasm/training/engine.ts';
+import { programEnergy } from '../device/energy/program.ts';
 import { memoryStore } from '../format/memory-store.ts';
 import type { Model, WeightStore } from '../model/config.ts';
 import { traceEncoder } from '../model/encoder.ts';
@@ -112,6 +113,7 @@ export async function trainEncoder(
       machine,
       trainable: names,
       evaluate: { every: options.evaluateEvery, score },
+      energyOfToken: energyOfToken(program.program, batch.size),
       async batches(step) {
         const wanted = Math.floor(step / perEpoch);
         if (wanted !== epoch) [epoch, order] = [wanted, epochBatches(texts, training, wanted, batch)];
@@ -137,6 +139,15 @@ const storedInputs = (program: Program, stored?: StoredAs): Program =>
 
 const storedWeights = (program: TrainingProgram, stored?: StoredAs): TrainingProgram =>
   stored ? withFakeWeights(program, stored.specs, { ternary: stored.ternary }) : program;
+
+/** Tokens of a text for which energy is estimated. */
+const USUAL_LENGTH = 16;
+
+/** Millijoules of a token in a step, estimated from the Program's work; undefined where that is not known. */
+function energyOfToken(program: Program, size: number): number | undefined {
+  const { value } = programEnergy(program, { B: size, N: USUAL_LENGTH, P: 1 });
+  return value === null ? undefined : value / (size * USUAL_LENGTH);
+}
 
 /** The objective's own weights. */
 const extraStore = ({ extra = new Map() }: Objective): WeightStore =>

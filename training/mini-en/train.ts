@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { installPackages } from '../../scripts/install-packages.ts';
 import { underInterrupt } from '../../src/cli/interrupt.ts';
-import { applyRecipe, type StepContext } from '../../src/compress/index.ts';
+import { applyRecipe, probeModel, type StepContext } from '../../src/compress/index.ts';
 import { openModel, writeArtifact } from '../../src/format/index.ts';
 import { observeInputs } from '../../src/optimize/index.ts';
 import { readCorpus } from './corpus.ts';
@@ -66,18 +66,17 @@ await underInterrupt(async (signal) => {
   const made = await applyRecipe(trained, recipe.slice(1), context);
   await mkdir(values.out, { recursive: true });
   const path = join(values.out, 'model.safetensors');
-  const { byteLength } = await writeArtifact(
-    {
-      ...made,
-      provenance: {
-        name: 'attenuate-mini-en',
-        licence: 'Apache-2.0',
-        teacher: { name: 'all-MiniLM-L6-v2', licence: 'Apache-2.0', ...teacher.provenance },
-        texts: { sources: corpus.sources, sha256: corpus.hash },
-      },
+  const shipped = {
+    ...made,
+    provenance: {
+      name: 'attenuate-mini-en',
+      licence: 'Apache-2.0',
+      teacher: { name: 'all-MiniLM-L6-v2', licence: 'Apache-2.0', ...teacher.provenance },
+      texts: { sources: corpus.sources, sha256: corpus.hash },
     },
-    path,
-    { signal },
-  );
+  };
+  const probe = await probeModel(shipped, { signal });
+  const { byteLength } = await writeArtifact(shipped, path, { signal, probe });
+  await teacher.weights.close?.();
   line(`${path}: ${byteLength} bytes`);
 });

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { applyRecipe } from '../../compress/index.ts';
+import { applyRecipe, probeModel } from '../../compress/index.ts';
 import { writeArtifact } from '../../format/index.ts';
 import { accuracy, readData } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
@@ -61,7 +61,10 @@ export const finetuneCommand = command({
         },
       });
       const file = join(args.out, 'model.safetensors');
-      const { byteLength } = await writeArtifact(made, file, { signal });
+      const { byteLength } = await writeArtifact(made, file, {
+        signal,
+        probe: await probeModel(made, { signal }),
+      });
       progress.update(1, 'measure');
       const loaded = await loadModel(made, { threads });
       const found = await loaded.classify(
