@@ -8,9 +8,8 @@ import { decode, isFloat, type Weight } from '../tensor/codec.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { Random } from '../tensor/random.ts';
 
-/** Lengths of the sequences that are tried; short ones, for each code that is rounded may be rounded otherwise. */
-const LENGTHS = [2, 3, 4, 5, 7];
-const KEPT_SAMPLES = 4;
+/** Lengths of the sequences: a tile's rows, what is left over, and more than one. */
+const LENGTHS = [2, 4, 5, 7];
 /** Multiply-adds that the reference may take: some seconds. */
 const MOST_WORK = 4e9;
 /** Values that are kept of an output row: all of most sentence embeddings, the largest of what is wider. */
@@ -19,16 +18,18 @@ const KEPT_OF_MORE = 256;
 
 /** What an engine in float32 may be off by, of values that it computes in another order. */
 const LEAST_LIMIT = 1e-6;
+/** Of biases and norms: more than float32 moves anything, so that some code is rounded otherwise. */
+const MOVED = 1e-5;
 /** What another sign of one activation may make of a short sequence. */
 const ONE_SIGN = 0.01;
 
 /**
  * Runs the float64 reference on a few made-up token sequences: what every device has to give for exactly this model.
  *
- * A quantised activation that falls between two codes may be rounded to either, and then all that follows is another
- * draw of the same rounding error. So the model is run again with biases and norms moved by about what float32 moves
- * values, and sequences that stay put are kept. How far a larger move carries them, and how far half as many levels
- * do, is how far one sample may be off.
+ * A quantised activation that falls between two codes may be rounded to either, and all that follows is then another
+ * draw of the same rounding error; of the thousands of codes of a short sequence one often does. How far that carries a
+ * sample is found by running the model with biases and norms moved a little, and with half as many levels. A device
+ * may be off by that; float models, by what float32 is.
  * Holds the model's weights in memory. @throws the signal's reason, and what the reference throws
  */
 export async function probeModel(model: Model, { signal }: { signal?: AbortSignal } = {}): Promise<Probe> {
@@ -45,31 +46,28 @@ export async function probeModel(model: Model, { signal }: { signal?: AbortSigna
     return outputsOf(program, weights, sequences, levels, moved ? movedBy(weights, moved) : undefined);
   };
   const exact = run(256);
-  const nearby = errors(exact, run(256, 1e-7));
+  const apart = errors(exact, run(256, MOVED));
   const coarse = has('quantized') ? run(128) : null;
-  const kept = [...nearby.keys()].sort((a, b) => nearby[a] - nearby[b]).slice(0, KEPT_SAMPLES);
-  const worst = within(
-    Math.max(
-      ...errors(exact, run(256, 1e-5)).map((error) => 10 * error),
-      ...(coarse ? errors(exact, coarse) : [has('bits') ? ONE_SIGN : 0]),
-    ),
-  );
-  const limits = { median: Math.min(worst, within(10 * nearby[kept[kept.length >> 1]])), worst };
+  // Of two roundings to 256 levels, from that to 256 and 128: 1 + 1 squared steps, where there are 1 + 4.
+  if (coarse) apart.push(...errors(exact, coarse).map((error) => 0.4 * error));
+  else if (has('bits')) apart.push(ONE_SIGN);
+  const limits = limitsFrom(Math.max(...apart));
   return {
-    samples: kept
-      .sort((a, b) => a - b)
-      .map((i) => sampleOf(sequences[i], coarse ? [exact[i], coarse[i]] : [exact[i]])),
-    // Half as many levels, twice the step: four times the squared error.
-    limits: coarse ? [limits, coarser(limits)] : [limits],
+    samples: sequences.map((ids, i) => sampleOf(ids, coarse ? [exact[i], coarse[i]] : [exact[i]])),
+    limits: coarse ? [limits, limitsFrom(4 * Math.max(...apart))] : [limits],
   };
 }
+
+/** Twice what rounding may make of a sample for the middle one, and a little more for the worst. */
+const limitsFrom = (apart: number): ProbeLimits => ({ median: within(2 * apart), worst: within(5 * apart) });
+const within = (limit: number): number => Math.min(1, Math.max(LEAST_LIMIT, limit));
 
 function sequencesFor({ config }: Model, program: Program): number[][] {
   const random = new Random(20_261_126);
   const sequences: number[][] = [];
   for (const length of LENGTHS) {
     const N = Math.min(length, config.maxLength);
-    const work = 4 * cost(program, { B: sequences.length + 1, N, P: 1 }).total.multiplyAdds;
+    const work = 3 * cost(program, { B: sequences.length + 1, N, P: 1 }).total.multiplyAdds;
     if (sequences.length > 0 && work > MOST_WORK) break;
     sequences.push(Array.from({ length: N }, () => random.integer(config.vocabularySize)));
   }
@@ -120,12 +118,6 @@ const errors = (wanted: readonly Float64Array[], got: readonly Float64Array[]): 
     });
     return norm > 0 ? error / norm : error > 0 ? 1 : 0;
   });
-
-const within = (limit: number): number => Math.min(1, Math.max(LEAST_LIMIT, limit));
-const coarser = ({ worst }: ProbeLimits): ProbeLimits => ({
-  median: within(4 * worst),
-  worst: within(4 * worst),
-});
 
 function sampleOf(ids: readonly number[], rows: readonly Float64Array[]): Probe['samples'][number] {
   const [first] = rows;

@@ -14,9 +14,9 @@ export interface ProbeSample {
 
 /** How far from the stored outputs a device may be, as ‖y − r‖² / ‖r‖². */
 export interface ProbeLimits {
-  /** The middle one of the samples: roundings to another code are rare, so that most samples are met closely. */
+  /** The middle one of the samples. */
   readonly median: number;
-  /** Any sample: one code more or less moves all that follows. */
+  /** Any sample. */
   readonly worst: number;
 }
 
