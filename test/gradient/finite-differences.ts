@@ -54,7 +54,11 @@ export function derivatives(
   };
   return Array.from({ length: directions }, () => {
     const direction = new Map(
-      [...point].map(([name, x]) => [name, Float64Array.from(random.gaussians(x.length))]),
+      [...point].map(([name, x]) => {
+        const d = Float64Array.from(random.gaussians(x.length));
+        // What is exactly 0 only pads a head: nothing reads it.
+        return [name, inputGradients.has(name) ? d.map((v, i) => (x[i] === 0 ? 0 : v)) : d];
+      }),
     );
     const moved = (by: number): Point =>
       new Map([...point].map(([name, x]) => [name, x.map((v, i) => v + by * direction.get(name)![i])]));
@@ -65,7 +69,7 @@ export function derivatives(
         gradient += g * v;
         squares += g * g;
       });
-    const epsilon = 1e-5;
+    const epsilon = 1e-6;
     return {
       gradient,
       difference: (lossAt(moved(epsilon)) - lossAt(moved(-epsilon))) / (2 * epsilon),

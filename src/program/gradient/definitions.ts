@@ -4,12 +4,16 @@ import { fakeQuantizeOp } from '../ops/fake-quantize.ts';
 import { fakeQuantizeRowsOp } from '../ops/fake-quantize-rows.ts';
 import { activationGradientOp } from './activation.ts';
 import { addOp } from './add.ts';
+import { addHeadsOp, maskRowsOp } from './add-heads.ts';
 import { attentionGradientOp } from './attention.ts';
 import { dropoutOp } from './dropout.ts';
 import { straightThroughGradientOp } from './fake-quantize.ts';
+import { featuresGradientOp, featuresOp } from './features.ts';
 import { poolGradientOp, scatterRowsOp, selectRowsGradientOp } from './gather.ts';
+import { headProductOp, headProductSumOp } from './head-product.ts';
 import { layerNormGradientOp, layerNormWeightGradientOp } from './layer-norm.ts';
 import { linearInputGradientOp, linearWeightGradientOp } from './linear.ts';
+import { divideByLastGradientOp, divideByLastOp, withOnesOp, withoutOnesOp } from './linear-attention.ts';
 import { meanRowsGradientOp, meanRowsOp, weightedSumOp } from './loss-sums.ts';
 import { matrixProductOp, rowNumbersOp } from './matrix-product.ts';
 import { l2NormalizeGradientOp, softmaxGradientOp } from './normalize.ts';
@@ -19,17 +23,25 @@ import { rowLossGradientOps, rowLossOps } from './row-losses.ts';
 /** The ops that exist for training. */
 export const TRAINING_OPS = [
   activationGradientOp,
+  addHeadsOp,
   addOp,
   attentionGradientOp,
+  divideByLastGradientOp,
+  divideByLastOp,
   dropoutOp,
   fakeBinarizeOp,
   fakeQuantizeOp,
   fakeQuantizeRowsOp,
+  featuresGradientOp,
+  featuresOp,
+  headProductOp,
+  headProductSumOp,
   l2NormalizeGradientOp,
   layerNormGradientOp,
   layerNormWeightGradientOp,
   linearInputGradientOp,
   linearWeightGradientOp,
+  maskRowsOp,
   matrixProductOp,
   meanRowsGradientOp,
   meanRowsOp,
@@ -44,4 +56,6 @@ export const TRAINING_OPS = [
   softmaxGradientOp,
   straightThroughGradientOp,
   weightedSumOp,
+  withOnesOp,
+  withoutOnesOp,
 ] as unknown as readonly OpDefinition[];

@@ -4,8 +4,9 @@ import type { Node, Parameter, Program, Value } from '../program.ts';
 import { Tracer } from '../trace.ts';
 import { add } from './add.ts';
 import { withoutDead } from './dead.ts';
+import { rewrite } from './rewrite.ts';
 import { again, type Emitted, type GradientSink, notDifferentiable } from './rule.ts';
-import { RULES } from './rules.ts';
+import { EXPANSIONS, RULES } from './rules.ts';
 import { type DifferentiateOptions, LOSS_SCALE, type TrainingProgram } from './training-program.ts';
 import { withDropout } from './with-dropout.ts';
 
@@ -29,7 +30,7 @@ interface Part {
  * @throws `NOT_DIFFERENTIABLE` naming the op that a gradient would have to flow through; `LOSS_SHAPE`
  */
 export function differentiate(given: Program, options: DifferentiateOptions = {}): TrainingProgram {
-  const whole = withoutDead(options.dropout ? withDropout(given, options.dropout) : given);
+  const whole = withoutDead(expanded(options.dropout ? withDropout(given, options.dropout) : given));
   const trainable = options.trainable ?? (() => true);
   const segments = checkSegments(whole, options.segments ?? []);
   expectLoss(whole);
@@ -105,6 +106,12 @@ export function differentiate(given: Program, options: DifferentiateOptions = {}
   const program = withoutDead(t.program());
   return { program, inputGradients, segments, ...parametersOf(program) };
 }
+
+/** The Program with ops in parts where they are trained in parts. */
+const expanded = (program: Program): Program =>
+  program.nodes.some(({ kind }) => EXPANSIONS.has(kind))
+    ? rewrite(program, (t, node, inputs) => (EXPANSIONS.get(node.kind) ?? again)(t, node, inputs))
+    : program;
 
 /** A node that no gradient flows through. */
 function untouched(t: Tracer, node: Node, inputs: readonly Value[]): Emitted {

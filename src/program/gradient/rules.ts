@@ -1,15 +1,22 @@
+import type { Node, Value } from '../program.ts';
+import type { Tracer } from '../trace.ts';
 import { activationRule } from './activation.ts';
 import { addRule } from './add.ts';
+import { maskRowsRule } from './add-heads.ts';
 import { attentionRule } from './attention.ts';
 import { dropoutRule } from './dropout.ts';
 import { fakeBinarizeRule, fakeQuantizeRowsRule } from './fake-quantize.ts';
+import { featuresRule } from './features.ts';
 import { embeddingRule, poolRule, selectRowsRule } from './gather.ts';
+import { headProductRule } from './head-product.ts';
 import { layerNormRule } from './layer-norm.ts';
 import { linearRule } from './linear.ts';
+import { divideByLastRule, expandLinearAttention, withOnesRule } from './linear-attention.ts';
 import { meanRowsRule, weightedSumRule } from './loss-sums.ts';
 import { matrixProductRule } from './matrix-product.ts';
 import { l2NormalizeRule, softmaxRule } from './normalize.ts';
 import { pairLossRule } from './pair-loss.ts';
+import { projectRowsRule } from './project-rows.ts';
 import { rowLossRules } from './row-losses.ts';
 import type { GradientRule } from './rule.ts';
 
@@ -19,20 +26,33 @@ export const RULES: ReadonlyMap<string, GradientRule> = new Map(
     activationRule,
     addRule,
     attentionRule,
+    divideByLastRule,
     dropoutRule,
     embeddingRule,
     fakeBinarizeRule,
     fakeQuantizeRowsRule,
+    featuresRule,
+    headProductRule,
     l2NormalizeRule,
     layerNormRule,
     linearRule,
+    maskRowsRule,
     matrixProductRule,
     meanRowsRule,
     pairLossRule,
     poolRule,
+    projectRowsRule,
     ...rowLossRules,
     selectRowsRule,
     softmaxRule,
     weightedSumRule,
+    withOnesRule,
   ].map((rule) => [rule.kind, rule as unknown as GradientRule]),
 );
+
+type Expansion = (t: Tracer, node: Node, inputs: readonly Value[]) => Value[];
+
+/** Ops that are trained as several others. */
+export const EXPANSIONS: ReadonlyMap<string, Expansion> = new Map<string, Expansion>([
+  ['linearAttention', expandLinearAttention as unknown as Expansion],
+]);

@@ -9,11 +9,13 @@ import {
   straightThroughGradientLowering,
 } from './ops/fake-quantize.ts';
 import { poolGradientLowering, scatterRowsLowering, selectRowsGradientLowering } from './ops/gather.ts';
+import { headProductLowering, headProductSumLowering } from './ops/head-product.ts';
 import {
   linearInputGradientLowering,
   linearWeightGradientLowering,
   unpackedLinearLowering,
 } from './ops/linear.ts';
+import { linearAttentionLowerings } from './ops/linear-attention.ts';
 import {
   meanRowsGradientLowering,
   meanRowsLowering,
@@ -45,9 +47,12 @@ const TRAINING: Lowerings = new Map(
     fakeQuantizeLowering,
     fakeQuantizeRowsLowering,
     gradientNormLowering,
+    headProductLowering,
+    headProductSumLowering,
     l2NormalizeGradientLowering,
     layerNormGradientLowering,
     layerNormWeightGradientLowering,
+    ...linearAttentionLowerings,
     linearInputGradientLowering,
     linearWeightGradientLowering,
     meanRowsGradientLowering,

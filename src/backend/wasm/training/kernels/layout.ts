@@ -1,6 +1,6 @@
 import type { FunctionBuilder, Variable } from '../../assembler.ts';
 import { f32x4, type I32, i32, type V128, v128 } from '../../instructions.ts';
-import { kernel, plus, reduce, times } from '../../kernels/kernel.ts';
+import { type KernelContext, kernel, reduce, times } from '../../kernels/kernel.ts';
 
 // How the operands of a product are laid out for it. None of these costs more than a few hundredths of the product.
 
@@ -31,6 +31,51 @@ export function transposed(f: FunctionBuilder, rows: readonly V128[]): V128[] {
   ];
 }
 
+/** Puts the columns that `row` points at into a panel `[K][panel]` at `to`: all of K, rounded up to 4; moves both. */
+function packPanel(
+  f: FunctionBuilder,
+  panel: number,
+  row: readonly Variable<'i32'>[],
+  to: Variable<'i32'>,
+  k: Variable<'i32'>,
+  K: I32,
+): void {
+  f.for(k, i32.const(0), K, 4, () => {
+    for (let group = 0; group < panel; group += 4) {
+      const columns = transposed(
+        f,
+        [0, 1, 2, 3].map((i) => v128.load(row[group + i])),
+      );
+      for (const [i, x] of columns.entries()) f.emit(v128.store(to, x, (i * panel + group) * 4));
+    }
+    for (const r of row) f.increment(r, 16);
+    f.increment(to, panel * 16);
+  });
+}
+
+/**
+ * Adds a function: rows as columns, in panels `[K][panel]` of the rows of `from`, `ld` bytes apart. The last panel
+ * repeats the last row.
+ */
+export function packRowsFunction({ module, features: { panel } }: KernelContext): number {
+  return module.func(
+    'training_rows',
+    { from: 'i32', ld: 'i32', rows: 'i32', K: 'i32', to: 'i32', panelBytes: 'i32' },
+    (f, p) => {
+      const [n, k, to, last] = f.localArray('i32', 4);
+      const row = f.localArray('i32', panel);
+      f.set(last, i32.sub(p.rows, i32.const(1)));
+      f.for(n, i32.const(0), p.rows, panel, () => {
+        for (const [i, r] of row.entries())
+          f.set(r, i32.add(p.from, i32.mul(i32.min_s(i32.add(n, i32.const(i)), last), p.ld)));
+        f.set(to, p.to);
+        packPanel(f, panel, row, to, k, p.K);
+        f.set(p.to, i32.add(p.to, p.panelBytes));
+      });
+    },
+  );
+}
+
 /**
  * Rows as columns: panel p `[K][panel]` of the rows at `rows[p · panel …]`, addresses less `base`; and the biases at
  * `biases`, likewise, one after another. K is rounded up to 4. A unit is one panel.
@@ -46,17 +91,7 @@ export const packRowsKernel = kernel({
       for (let i = 0; i < panel; i++)
         f.set(row[i], i32.add(at.base, i32.load(i32.add(at.rows, list), 4 * i)));
       f.set(to, i32.add(at.to, i32.mul(p, at.panelBytes)));
-      f.for(k, i32.const(0), at.K, 4, () => {
-        for (let group = 0; group < panel; group += 4) {
-          const columns = transposed(
-            f,
-            [0, 1, 2, 3].map((i) => v128.load(row[group + i])),
-          );
-          for (const [i, x] of columns.entries()) f.emit(v128.store(to, x, (i * panel + group) * 4));
-        }
-        for (const r of row) f.increment(r, 16);
-        f.increment(to, panel * 16);
-      });
+      packPanel(f, panel, row, to, k, at.K);
       f.if(at.biases, () => {
         for (let i = 0; i < panel; i++)
           f.emit(
@@ -70,38 +105,83 @@ export const packRowsKernel = kernel({
 const ROWS = 16;
 
 /**
+ * Adds a function: rows as they are into panels `[depth][panel]` of the columns of `from`, whose rows are `ld` bytes
+ * apart; row 0 goes to the depth that `to` points at.
+ */
+export function packColumnsFunction({ module, features: { panel } }: KernelContext): number {
+  return module.func(
+    'training_columns',
+    { from: 'i32', ld: 'i32', rows: 'i32', panels: 'i32', to: 'i32', panelBytes: 'i32' },
+    (f, p) => {
+      const [i, r, from, to] = f.localArray('i32', 4);
+      f.for(i, i32.const(0), p.panels, 1, () => {
+        f.set(from, i32.add(p.from, i32.mul(i, i32.const(panel * 4))));
+        f.set(to, i32.add(p.to, i32.mul(i, p.panelBytes)));
+        f.for(r, i32.const(0), p.rows, 1, () => {
+          for (let j = 0; j < panel * 4; j += 16) f.emit(v128.store(to, v128.load(from, j), j));
+          f.set(from, i32.add(from, p.ld));
+          f.increment(to, panel * 4);
+        });
+      });
+    },
+  );
+}
+
+/**
  * Rows as they are: panels `[depth][panel]` of the columns of `from`, whose rows are `ld` bytes apart; row 0 goes to
  * depth `first`. A unit is 16 rows.
  */
 export const packColumnsKernel = kernel({
   name: 'training_pack_columns',
   fields: { from: 'i32', ld: 'i32', rows: 'i32', panels: 'i32', to: 'i32', first: 'i32', panelBytes: 'i32' },
-  build({ features: { panel } }, f, at, begin, end) {
-    const [unit, row, last, p, r, from, to] = f.localArray('i32', 7);
+  build(context, f, at, begin, end) {
+    const pack = packColumnsFunction(context);
+    const [unit, row] = f.localArray('i32', 2);
     f.for(unit, begin, end, 1, () => {
       f.set(row, times(unit, ROWS));
-      f.set(last, i32.min_s(plus(row, ROWS), at.rows));
-      f.for(p, i32.const(0), at.panels, 1, () => {
-        f.set(from, i32.add(i32.add(at.from, i32.mul(row, at.ld)), i32.mul(p, i32.const(panel * 4))));
-        f.set(
-          to,
-          i32.add(
-            i32.add(at.to, i32.mul(p, at.panelBytes)),
-            i32.mul(i32.add(at.first, row), i32.const(panel * 4)),
-          ),
-        );
-        f.for(r, row, last, 1, () => {
-          for (let j = 0; j < panel * 4; j += 16) f.emit(v128.store(to, v128.load(from, j), j));
-          f.set(from, i32.add(from, at.ld));
-          f.increment(to, panel * 4);
-        });
-      });
+      f.call(
+        pack,
+        i32.add(at.from, i32.mul(row, at.ld)),
+        at.ld,
+        i32.min_s(i32.const(ROWS), i32.sub(at.rows, row)),
+        at.panels,
+        i32.add(at.to, i32.mul(i32.add(at.first, row), i32.const(context.features.panel * 4))),
+        at.panelBytes,
+      );
     });
   },
 });
 export const PACKED_ROWS = ROWS;
 
 const COLUMNS = 16;
+
+/** Adds a function: 16 columns as rows, `to[n][m] = from[m][n]`, m rounded up to 4. */
+export function transposeFunction({ module }: KernelContext): number {
+  return module.func(
+    'training_transposed',
+    { from: 'i32', ld: 'i32', rows: 'i32', to: 'i32', ldTo: 'i32' },
+    (f, p) => {
+      const [m, target] = f.localArray('i32', 2);
+      const row = f.localArray('i32', 4);
+      f.for(m, i32.const(0), p.rows, 4, () => {
+        for (const [i, r] of row.entries()) f.set(r, i ? i32.add(row[i - 1], p.ld) : p.from);
+        f.set(target, p.to);
+        for (let group = 0; group < COLUMNS; group += 4) {
+          const columns = transposed(
+            f,
+            row.map((r) => v128.load(r, 4 * group)),
+          );
+          for (const x of columns) {
+            f.emit(v128.store(target, x));
+            f.set(target, i32.add(target, p.ldTo));
+          }
+        }
+        f.set(p.from, i32.add(p.from, times(p.ld, 4)));
+        f.increment(p.to, 16);
+      });
+    },
+  );
+}
 
 /**
  * Columns as rows: `to[n][m] = from[m][n]`, rows of `to` `ldTo` bytes apart; m is rounded up to 4 and n to 16. `from`
@@ -120,31 +200,20 @@ export const transposeKernel = kernel({
     /** Rows of `to` that one head takes. */
     headRows: 'i32',
   },
-  build(_context, f, at, begin, end) {
-    const [unit, m, from, to, head, column] = f.localArray('i32', 6);
-    const row = f.localArray('i32', 4);
+  build(context, f, at, begin, end) {
+    const transpose = transposeFunction(context);
+    const [unit, head, column] = f.localArray('i32', 3);
     f.for(unit, begin, end, 1, () => {
       f.set(head, i32.div_u(unit, at.unitsPerHead));
       f.set(column, times(i32.rem_u(unit, at.unitsPerHead), COLUMNS));
-      f.set(from, i32.add(i32.add(at.from, i32.mul(head, at.headBytes)), times(column, 4)));
-      f.set(to, i32.add(at.to, i32.mul(i32.add(i32.mul(head, at.headRows), column), at.ldTo)));
-      f.for(m, i32.const(0), at.rows, 4, () => {
-        for (const [i, r] of row.entries()) f.set(r, i ? i32.add(row[i - 1], at.ld) : from);
-        const target = f.local('i32');
-        f.set(target, to);
-        for (let group = 0; group < COLUMNS; group += 4) {
-          const columns = transposed(
-            f,
-            row.map((r) => v128.load(r, 4 * group)),
-          );
-          columns.forEach((x) => {
-            f.emit(v128.store(target, x));
-            f.set(target, i32.add(target, at.ldTo));
-          });
-        }
-        f.set(from, i32.add(from, times(at.ld, 4)));
-        f.increment(to, 16);
-      });
+      f.call(
+        transpose,
+        i32.add(i32.add(at.from, i32.mul(head, at.headBytes)), times(column, 4)),
+        at.ld,
+        at.rows,
+        i32.add(at.to, i32.mul(i32.add(i32.mul(head, at.headRows), column), at.ldTo)),
+        at.ldTo,
+      );
     });
   },
 });

@@ -109,8 +109,8 @@ function copyColumns({ module }: KernelContext): number {
   );
 }
 
-/** The rows of one block against one panel: whole tiles, then one of what is left. */
-function panelFunction(context: KernelContext): number {
+/** Adds the function of the rows of one block against one panel: whole tiles, then one of what is left. */
+export function panelFunction(context: KernelContext): number {
   const { module, features, tiles } = context;
   const most = tiles.float32;
   const byRows = Array.from({ length: most + 1 }, (_, r) => (r ? tile(context, r) : 0));
