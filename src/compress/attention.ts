@@ -2,12 +2,14 @@ import { z } from 'zod';
 import { MECHANISMS } from '../attention/all.ts';
 import type { Calibration, Initialised, LayerShape, Mechanism } from '../attention/mechanism.ts';
 import { type OptionSpec, parseOptions } from '../attention/options.ts';
-import type { Model, WeightStore } from '../model/config.ts';
+import type { Model } from '../model/config.ts';
 import { expectFit, layerShape } from '../model/encoder.ts';
 import { names } from '../model/names.ts';
-import { decode, encode, specOf, type Weight } from '../tensor/codec.ts';
+import { decode, encode, isFloat, type Weight, type WeightSpec } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { type LayerSelection, layersSchema, selectLayers } from './layers.ts';
+import { overlay } from './overlay.ts';
+import { byColumns, companionsOf, inputScaleOf } from './quantize/companions.ts';
 import type { RecipeStep, StepContext, StepDefinition } from './step.ts';
 
 function fieldOf(spec: OptionSpec): z.ZodType {
@@ -94,14 +96,31 @@ async function initialised(
     const prefix = names.layer(layer.index).attention;
     const weight = async (name: string) => {
       const found = await model.weights.read(`${prefix}.${name}`);
-      return { shape: found.shape, data: decode(found) };
+      const scale = await inputScaleOf(model.weights, `${prefix}.${name}`);
+      const data = decode(found);
+      return { shape: found.shape, data: scale ? byColumns(data, scale) : data };
     };
     const made: Initialised = await mechanism.initialise!({ layer, weight, calibration }, options as never);
     for (const [name, tensor] of made) {
-      // What takes the place of an int8 matrix is one too: matrices of one product share their codec.
-      const before = model.weights.specs.get(`${prefix}.${name}`)?.codec;
-      const codec = tensor?.codec ?? (before === 'int8' ? 'int8' : 'float32');
-      out.set(`${prefix}.${name}`, tensor && encode(codec, tensor.shape, tensor.data));
+      const full = `${prefix}.${name}`;
+      if (!tensor) {
+        for (const gone of [full, ...companionsOf(model.weights.specs, full)]) out.set(gone, null);
+        continue;
+      }
+      // What takes the place of a matrix of integers is one too: floats are not stacked with them in one product.
+      const before = model.weights.specs.get(full);
+      const spec: WeightSpec =
+        !tensor.codec && before && !isFloat(before.codec)
+          ? { ...before, shape: tensor.shape }
+          : { codec: tensor.codec ?? 'float32', shape: tensor.shape };
+      const scale = await inputScaleOf(model.weights, full);
+      const data = scale
+        ? byColumns(
+            tensor.data,
+            scale.map((t) => 1 / t),
+          )
+        : tensor.data;
+      out.set(full, encode(spec, data));
     }
   }
   return out;
@@ -115,19 +134,5 @@ function onceAsked(calibrate: NonNullable<StepContext['calibrate']>, model: Mode
       made ??= calibrate(model);
       yield* (await made).layer(index);
     },
-  };
-}
-
-/** A store in which some weights are others, new, or gone. */
-function overlay(inner: WeightStore, changed: ReadonlyMap<string, Weight | null>): WeightStore {
-  const specs = new Map(inner.specs);
-  for (const [name, weight] of changed) {
-    if (weight) specs.set(name, specOf(weight));
-    else specs.delete(name);
-  }
-  return {
-    specs,
-    read: async (name) => changed.get(name) ?? inner.read(name),
-    close: inner.close && (() => inner.close!()),
   };
 }

@@ -13,7 +13,7 @@ const invalid = (index: number, what: string, expected: string, got: unknown, ac
   );
 
 const label = ({ step, variant }: StepDefinition) =>
-  `{"step":"${step}","${variant.option}":${JSON.stringify(variant.value)}}`;
+  JSON.stringify({ step, ...(variant && { [variant.option]: variant.value }) });
 
 function definitionOf(raw: unknown, index: number): StepDefinition {
   const given = raw as RecipeStep;
@@ -24,7 +24,7 @@ function definitionOf(raw: unknown, index: number): StepDefinition {
     const known = [...new Set(STEPS.map(({ step }) => step))].join(', ');
     throw invalid(index, `unknown step ${index}`, `one of ${known}`, given.step, 'Correct "step".');
   }
-  const found = named.find(({ variant }) => given[variant.option] === variant.value);
+  const found = named.find(({ variant }) => !variant || given[variant.option] === variant.value);
   if (!found)
     throw invalid(
       index,

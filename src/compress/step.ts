@@ -20,8 +20,8 @@ export type Recipe = readonly RecipeStep[];
  */
 export interface StepDefinition<Options extends RecipeStep = RecipeStep> {
   readonly step: string;
-  /** The option that tells steps of one name apart, e.g. `kind: 'local'` of `attention`. */
-  readonly variant: { readonly option: string; readonly value: string | number };
+  /** The option that tells steps of one name apart, e.g. `kind: 'local'` of `attention`; null for the only one. */
+  readonly variant: { readonly option: string; readonly value: string | number } | null;
   readonly summary: string;
   /** Of the whole step, strict; parsing fills in the defaults. */
   readonly schema: z.ZodType<Options>;

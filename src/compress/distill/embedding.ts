@@ -6,7 +6,7 @@ import { AttenuateError } from '../../tensor/error.ts';
 import { fillTeacherCache, openTeacherCache } from '../../train/data/teacher-cache.ts';
 import { embeddingObjective } from '../../train/objective/embedding.ts';
 import type { Objective } from '../../train/objective/objective.ts';
-import { quantizeInt8 } from '../quantize/int8.ts';
+import { quantize } from '../quantize/quantize.ts';
 import type { StepContext, StepDefinition } from '../step.ts';
 import { madeStudent, runTraining, settingOf, sha256, type TrainingSetting, tokensOf } from './run.ts';
 import { type StudentSpec, studentSchema } from './student-spec.ts';
@@ -77,11 +77,7 @@ export function expectEmbedding({ config: { head, embeddingSize } }: Model, { wi
 /** The teacher as it runs: as it is, or with products in int8 and its table as it was. */
 export const runningTeacher = async (teacher: Model, { teacher: precision }: RowsFields): Promise<Model> =>
   precision === 'int8'
-    ? quantizeInt8.apply(
-        teacher,
-        { step: 'quantize', bits: 8, embeddings: false, head: true, layers: 'all' },
-        {},
-      )
+    ? quantize.apply(teacher, quantize.schema.parse({ step: 'quantize', bits: 8, embeddings: false }), {})
     : teacher;
 
 /** Regression on the teacher's rows, which are computed first where the folder has not got them. */

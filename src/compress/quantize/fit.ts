@@ -1,6 +1,7 @@
 import {
   codeFormat,
   columnsOf,
+  type EncodeOptions,
   elements,
   type GroupQuantization,
   groupSizeOf,
@@ -12,8 +13,11 @@ import {
 } from '../../tensor/codec.ts';
 import type { ChosenCodes } from './chosen-codes.ts';
 
-/** How a group gets its scale: by its largest value, or the scale of the least squared error. */
-export type Clipping = 'max' | 'mse';
+/**
+ * How a group gets its scale: by its largest value (binary: mean magnitude; ternary: TWN's threshold), by the mean
+ * magnitude (`absmean`, ternary alone), or the scale of the least squared error.
+ */
+export type Clipping = 'max' | 'absmean' | 'mse';
 
 /** Parts of the range that the search starts from: nearly all of it to less than half. */
 const SHRINKS = Array.from({ length: 16 }, (_, i) => 1 - i * 0.036);
@@ -27,6 +31,7 @@ const ROUNDS = 3;
 export class GroupFitter {
   private readonly spec: WeightSpec;
   private readonly clipping: Clipping;
+  private readonly ternary: EncodeOptions;
   private readonly values: Float64Array;
   private readonly weights: Float64Array;
   private readonly low: number;
@@ -38,6 +43,7 @@ export class GroupFitter {
   constructor(spec: WeightSpec, clipping: Clipping) {
     this.spec = spec;
     this.clipping = clipping;
+    this.ternary = { ternary: clipping === 'absmean' ? 'absmean' : 'twn' };
     this.values = new Float64Array(groupSizeOf(spec));
     this.weights = new Float64Array(groupSizeOf(spec)).fill(1);
     const { low, high } = codeFormat(spec);
@@ -57,8 +63,8 @@ export class GroupFitter {
   ): GroupQuantization {
     const { spec, weights } = this;
     const size = this.values.length;
-    const plain = quantizeGroup(spec, values, from, from + size);
-    if (this.clipping === 'max' || !(plain.scale > 0)) return plain;
+    const plain = quantizeGroup(spec, values, from, from + size, this.ternary);
+    if (this.clipping !== 'mse' || !(plain.scale > 0)) return plain;
     for (let i = 0; i < size; i++) this.values[i] = values[from + i];
     if (importance) for (let i = 0; i < size; i++) weights[i] = importance[first + i];
     let power = 0;
@@ -127,7 +133,7 @@ export class GroupFitter {
 
   /** The nearest code; of int4 and int2 with clipping also −8 and −2, which the codec's own rounding leaves out. */
   codeOf(value: number, group: GroupQuantization): number {
-    if (this.clipping === 'max' || this.spec.codec === 'binary' || !(group.scale > 0))
+    if (this.clipping !== 'mse' || this.spec.codec === 'binary' || !(group.scale > 0))
       return nearestCode(this.spec, value, group);
     const code = Math.round(value / group.scale) + group.zero;
     return code < this.low ? this.low : code > this.high ? this.high : code;

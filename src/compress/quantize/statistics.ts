@@ -11,6 +11,7 @@ export interface InputStatistics {
   readonly most: Float32Array;
   readonly mean: Float32Array;
   readonly meanMagnitude: Float32Array;
+  readonly meanSquare: Float32Array;
   /** Of all values. */
   readonly histogram: Histogram;
   /** Some of the rows, taken evenly, `[samples, columns]`. */
@@ -53,6 +54,7 @@ export class InputObserver {
   private readonly most: Float32Array;
   private readonly sums: Float64Array;
   private readonly magnitudes: Float64Array;
+  private readonly squares: Float64Array;
   private readonly samples: Float32Array;
 
   constructor(columns: number) {
@@ -61,12 +63,13 @@ export class InputObserver {
     this.most = new Float32Array(columns).fill(-Infinity);
     this.sums = new Float64Array(columns);
     this.magnitudes = new Float64Array(columns);
+    this.squares = new Float64Array(columns);
     this.samples = new Float32Array(SAMPLES * columns);
   }
 
   /** @param rows `[n, columns]` @throws `CALIBRATION_NOT_FINITE` */
   add(rows: Float32Array): void {
-    const { columns, least, most, sums, magnitudes } = this;
+    const { columns, least, most, sums, magnitudes, squares } = this;
     let largest = 0;
     for (let from = 0; from < rows.length; from += columns) {
       for (let c = 0; c < columns; c++) {
@@ -83,6 +86,7 @@ export class InputObserver {
         if (magnitude > largest) largest = magnitude;
         sums[c] += x;
         magnitudes[c] += magnitude;
+        squares[c] += x * x;
       }
       if (this.rows++ % this.stride === 0) this.keep(rows.subarray(from, from + columns));
     }
@@ -117,6 +121,7 @@ export class InputObserver {
       most: this.most.slice(),
       mean: Float32Array.from(this.sums, (sum) => sum / rows),
       meanMagnitude: Float32Array.from(this.magnitudes, (sum) => sum / rows),
+      meanSquare: Float32Array.from(this.squares, (sum) => sum / rows),
       histogram: new Histogram(this.histogram.counts.slice(), this.histogram.reach),
       samples: this.samples.slice(0, this.kept * columns),
       moments: total?.map((sum) => sum / rows) ?? null,
@@ -124,8 +129,8 @@ export class InputObserver {
   }
 
   private arrays(): (Float32Array | Float64Array)[] {
-    const { least, most, sums, magnitudes, samples, histogram } = this;
-    return [least, most, sums, magnitudes, samples, histogram.counts];
+    const { least, most, sums, magnitudes, squares, samples, histogram } = this;
+    return [least, most, sums, magnitudes, squares, samples, histogram.counts];
   }
 
   state(): ObserverState {
