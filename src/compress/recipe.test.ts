@@ -108,7 +108,10 @@ describe('applyRecipe', () => {
     const twice = await applyRecipe(once, [INT8]);
     expect(twice.recipe).toEqual([
       expect.objectContaining({ ...LOCAL, precision: 'float32', position: 'none', softcap: 0 }),
-      { step: 'quantize', bits: 8, embeddings: true, head: true, layers: 'all' },
+      {
+        ...{ step: 'quantize', bits: 8, method: 'rtn', activations: 'dynamic', biasCorrection: false },
+        ...{ embeddings: true, head: true, layers: 'all' },
+      },
     ]);
   });
 
@@ -136,7 +139,9 @@ describe('parseRecipe', () => {
     ['a list', { step: 'quantize' }, /a list of steps/],
     ['a name', [{}], /"step"/],
     ['known steps', [{ step: 'shrink' }], /one of quantize, attention/],
-    ['known variants', [{ step: 'quantize', bits: 3 }], /"bits":8/],
+    ['known variants', [{ step: 'attention', kind: 'magic' }], /"kind":"local"/],
+    ['known widths', [{ step: 'quantize', bits: 3 }], /bits/],
+    ['a width at all', [{ step: 'quantize' }], /one of 16, 8, 4, 2, ternary, binary/],
     ['known options', [{ ...INT8, speed: 9 }], /speed/],
     ['sound options', [{ ...LOCAL, left: -1 }], /left/],
   ])('asks for %s', (_what, recipe, message) => {

@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
-import { applyRecipe, type StepContext } from '../compress/index.ts';
+import { applyRecipe } from '../compress/index.ts';
 import type { Figure } from '../device/figure.ts';
 import type { MachineProfile } from '../device/profile.ts';
 import type { Model } from '../model/config.ts';
 import { AttenuateError } from '../tensor/error.ts';
-import { calibrationFrom } from './calibration.ts';
 import { modelEnergy } from './energy.ts';
 import type { Measure } from './evaluate.ts';
 import type { MeasureJob, Measurement } from './measurement.ts';
@@ -15,7 +14,7 @@ import { seeded, shuffled } from './random.ts';
 import type { Drift, FailedRow } from './result.ts';
 import type { Scorer, Scores } from './score.ts';
 import type { Candidate } from './search.ts';
-import { watchValues } from './watch.ts';
+import { textContext } from './text-context.ts';
 import type { WorkFolder } from './work-folder.ts';
 
 const TIMED = 200;
@@ -194,28 +193,17 @@ export class Evaluator {
 
   /** The model with a recipe's steps, calibrated on the training text where they ask for it. */
   apply(name: string, recipe: unknown): Promise<Model> {
-    const { model, calibrationTexts: texts, seed, signal } = this.context;
-    const layers = model.config.layers.length;
-    const calibrate = async (current: Model) => {
-      const calibration = await calibrationFrom(current, texts, {
-        seed,
-        signal,
-        onProgress: ({ layer, done, total }) =>
-          this.context.progress(name, 'calibrate', (layer + done / total) / layers),
-      });
-      this.calibrated = calibration.sequences;
-      return calibration;
-    };
-    const watch: StepContext['watch'] = async (current, wanted) => {
-      const { values, sequences } = await watchValues(current, texts, wanted, {
-        seed,
-        signal,
-        onProgress: ({ done, total }) => this.context.progress(name, 'calibrate', done / total),
-      });
-      this.calibrated = sequences;
-      return values;
-    };
-    return applyRecipe(model, recipe, texts.length > 0 ? { calibrate, watch, signal } : { signal });
+    const { model, calibrationTexts: texts, seed, signal, work } = this.context;
+    const context = textContext(texts, {
+      seed,
+      signal,
+      cache: work.statistics,
+      onProgress: (_, fraction) => this.context.progress(name, 'calibrate', fraction),
+      onTexts: (count) => {
+        this.calibrated = count;
+      },
+    });
+    return applyRecipe(model, recipe, context);
   }
 }
 

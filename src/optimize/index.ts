@@ -20,4 +20,5 @@ export { chooseStrength, fitProbe, type Probe, predict } from './probe.ts';
 export * from './result.ts';
 export type { Candidate } from './search.ts';
 export { StatisticsCache } from './statistics-cache.ts';
+export { type TextContextOptions, textContext } from './text-context.ts';
 export { type WatchedText, type WatchOptions, watchValues } from './watch.ts';

@@ -37,7 +37,7 @@ export interface TextObservation {
 }
 
 /** Format of what is kept; part of every key. */
-const CACHE_VERSION = 1;
+const CACHE_VERSION = 2;
 const SAVE_EVERY_MS = 20_000;
 
 /**
@@ -58,7 +58,7 @@ export async function observeInputs(
   const sequences = await sequencesOf(model, texts, { maxTexts, maxTokens, seed });
   const program = await traceEncoder(model.config, model.weights.specs);
   const wanted = wantedInputs(program, request.products);
-  const key = cache && (await keyOf(model, sequences, request, signal));
+  const key = cache && (await keyOf(model, sequences, request.products, signal));
   const pass = new Pass(model, wanted, request.moments);
   const saved = key && (await cache.read(key, pass.columns, request.moments));
   if (saved) pass.restore(saved.inputs);
@@ -85,10 +85,10 @@ function wantedInputs(program: Program, products: readonly string[]): ProductInp
 async function keyOf(
   model: Model,
   sequences: readonly Sequence[],
-  { products, moments }: ObserveRequest,
+  products: readonly string[],
   signal?: AbortSignal,
 ): Promise<string> {
-  const parts = [CACHE_VERSION, await hashModel(model, signal), sequences, products, moments];
+  const parts = [CACHE_VERSION, await hashModel(model, signal), sequences, products];
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
 }
 
@@ -121,7 +121,7 @@ class Pass {
   restore(saved: readonly SavedInput[]): void {
     for (const [i, { state, total }] of saved.entries()) {
       this.observers[i].restore(state);
-      if (total) this.grams[i]!.restore(total);
+      if (total) this.grams[i]?.restore(total);
     }
   }
 

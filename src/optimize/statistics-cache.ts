@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputObserver, type ObserverState } from '../compress/index.ts';
+import { writeWhole } from '../format/node/whole-file.ts';
 
 /** Where a pass over text stands: texts done, and the state of each input's observer with its sum of products. */
 export interface SavedPass {
@@ -23,6 +23,7 @@ interface Header {
 const EXTENSION = '.stats';
 const DEFAULT_BYTES = 2 ** 30;
 const MAX_HEADER = 2 ** 24;
+const LEFTOVER_MS = 3_600_000;
 
 /**
  * Statistics of inputs on disk, in a folder of the user's own: by key, written whole under another name and renamed.
@@ -37,7 +38,10 @@ export class StatisticsCache {
     this.maxBytes = maxBytes;
   }
 
-  /** What was kept under a key for inputs of these widths; null where there is none, or none that can be read. */
+  /**
+   * What was kept under a key for inputs of these widths; null where there is none, or none that can be read. With
+   * `moments`, sums of products have to be there; without, they may be.
+   */
   async read(key: string, columns: readonly number[], moments: boolean): Promise<SavedPass | null> {
     const bytes = await readFile(this.pathOf(key)).catch(() => null);
     if (!bytes || bytes.length < 4) return null;
@@ -51,7 +55,7 @@ export class StatisticsCache {
     }
     const fits =
       header.inputs?.length === columns.length &&
-      header.inputs.every((input, i) => input.columns === columns[i] && input.moments === moments);
+      header.inputs.every((input, i) => input.columns === columns[i] && (input.moments || !moments));
     if (!fits) return null;
     let at = 4 + length;
     const take = <T extends Float32Array | Float64Array>(array: T): T => {
@@ -63,15 +67,17 @@ export class StatisticsCache {
     const sizes = columns.map((count) => new InputObserver(count).state().arrays);
     const expected = sizes.reduce(
       (sum, arrays, i) =>
-        sum + arrays.reduce((s, { byteLength }) => s + byteLength, 0) + (moments ? columns[i] ** 2 * 4 : 0),
+        sum +
+        arrays.reduce((s, { byteLength }) => s + byteLength, 0) +
+        (header.inputs[i].moments ? columns[i] ** 2 * 4 : 0),
       at,
     );
     if (expected !== bytes.length) return null;
     return {
       done: header.done,
-      inputs: header.inputs.map(({ moments: _, ...state }, i) => ({
+      inputs: header.inputs.map(({ moments: kept, ...state }, i) => ({
         state: { ...state, arrays: sizes[i].map(take) },
-        total: moments ? take(new Float32Array(columns[i] ** 2)) : null,
+        total: kept ? take(new Float32Array(columns[i] ** 2)) : null,
       })),
     };
   }
@@ -88,23 +94,10 @@ export class StatisticsCache {
     const length = Buffer.alloc(4);
     length.writeUInt32LE(text.length);
     await mkdir(this.folder, { recursive: true });
-    const temporary = join(this.folder, `${key}.${randomBytes(4).toString('hex')}.tmp`);
-    try {
-      const file = await open(temporary, 'wx');
-      try {
-        await file.writeFile(Buffer.concat([length, text]));
-        for (const { state, total } of inputs)
-          for (const { buffer, byteOffset, byteLength } of total ? [...state.arrays, total] : state.arrays)
-            await file.writeFile(new Uint8Array(buffer, byteOffset, byteLength));
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, this.pathOf(key));
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    }
+    const bytesOf = ({ buffer, byteOffset, byteLength }: Float32Array | Float64Array) =>
+      new Uint8Array(buffer, byteOffset, byteLength);
+    const arrays = inputs.flatMap(({ state, total }) => (total ? [...state.arrays, total] : state.arrays));
+    await writeWhole(this.pathOf(key), [length, text, ...arrays.map(bytesOf)]);
     await this.trim(key);
   }
 
@@ -113,7 +106,7 @@ export class StatisticsCache {
   }
 
   private async trim(kept: string): Promise<void> {
-    const names = (await readdir(this.folder)).filter((name) => name.endsWith(EXTENSION));
+    const names = (await readdir(this.folder)).filter((name) => name.includes(EXTENSION));
     const files = await Promise.all(
       names.map(async (name) => {
         const info = await stat(join(this.folder, name)).catch(() => null);
@@ -121,9 +114,10 @@ export class StatisticsCache {
       }),
     );
     let total = files.reduce((sum, { bytes }) => sum + bytes, 0);
-    for (const { name, bytes } of files.sort((a, b) => a.written - b.written)) {
-      if (total <= this.maxBytes) return;
-      if (name === kept + EXTENSION) continue;
+    for (const { name, bytes, written } of files.sort((a, b) => a.written - b.written)) {
+      // What a process that was killed left half written.
+      const leftover = !name.endsWith(EXTENSION) && Date.now() - written > LEFTOVER_MS;
+      if (name === kept + EXTENSION || (total <= this.maxBytes && !leftover)) continue;
       await rm(join(this.folder, name), { force: true });
       total -= bytes;
     }

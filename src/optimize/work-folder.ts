@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeWhole } from '../format/node/whole-file.ts';
+import { StatisticsCache } from './statistics-cache.ts';
 
 /**
  * Where finished parts of a run are kept, so that a run that was cut short goes on. Each file is written under
@@ -8,9 +9,12 @@ import { writeWhole } from '../format/node/whole-file.ts';
  */
 export class WorkFolder {
   readonly path: string;
+  /** Statistics of text that steps are calibrated on. */
+  readonly statistics: StatisticsCache;
 
   private constructor(path: string) {
     this.path = path;
+    this.statistics = new StatisticsCache(path);
   }
 
   /** Opens `<out>/.attenuate-work`; without `resume`, empty. Leftovers of writes that were cut short are removed. */
@@ -19,7 +23,7 @@ export class WorkFolder {
     if (!resume) await rm(folder.path, { recursive: true, force: true });
     await mkdir(folder.path, { recursive: true });
     for (const name of await readdir(folder.path))
-      if (!/^[0-9a-f]{64}\.(json|f32)$/.test(name)) await folder.remove(name);
+      if (!/^[0-9a-f]{64}\.(json|f32|stats)$/.test(name)) await folder.remove(name);
     return folder;
   }
 

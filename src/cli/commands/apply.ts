@@ -1,15 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  applyRecipe,
-  formatAttention,
-  formatStep,
-  probeModel,
-  type StepContext,
-} from '../../compress/index.ts';
+import { applyRecipe, formatAttention, formatStep, probeModel } from '../../compress/index.ts';
 import { writeArtifact } from '../../format/index.ts';
 import type { Model } from '../../model/config.ts';
-import { calibrationFrom, watchValues } from '../../optimize/index.ts';
+import { StatisticsCache, textContext } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
 import { byteSize } from '../../tensor/codec.ts';
 import { command, JSON_FLAG, usageError } from '../command.ts';
@@ -47,19 +41,12 @@ export const applyCommand = command({
     ];
     const texts = await calibrationLines('apply', args.calibrate);
     return withModel('apply', args.model, async (model) => {
-      const layers = model.config.layers.length;
-      const calibrate = (current: Model) =>
-        calibrationFrom(current, texts!, {
-          signal,
-          onProgress: ({ layer, done, total }) =>
-            progress.update((layer + done / total) / layers, `calibrate: layer ${layer}`),
-        });
-      const watch: StepContext['watch'] = async (current, wanted) => {
-        const onProgress = ({ done, total }: { done: number; total: number }) =>
-          progress.update(done / total, 'calibrate');
-        return (await watchValues(current, texts!, wanted, { signal, onProgress })).values;
-      };
-      const built = await applyRecipe(model, recipe, texts ? { calibrate, watch, signal } : { signal });
+      const context = textContext(texts ?? [], {
+        cache: new StatisticsCache(join(args.out, '.attenuate-work')),
+        signal,
+        onProgress: (what, fraction) => progress.update(fraction, what),
+      });
+      const built = await applyRecipe(model, recipe, context);
       progress.update(1, 'probe');
       const probe = await probeModel(built, { signal });
       progress.update(1, 'write');
