@@ -1,9 +1,6 @@
 import { centred } from './smooth.ts';
 import type { InputStatistics } from './statistics.ts';
 
-/** Exponents that the search tries; 0 leaves the input as it is. */
-export const RATIOS: readonly number[] = Array.from({ length: 19 }, (_, i) => (i + 1) / 20);
-
 /**
  * Scales of AWQ: `mean|X|^r` of each column, so that weights that meet large inputs are rounded finely (Lin et al.
  * 2024, arXiv:2306.00978, section 3.2). A column that is never fed is scaled as the least that is.

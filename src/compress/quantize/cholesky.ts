@@ -31,8 +31,14 @@ export function cholesky(matrix: Float64Array, n: number): void {
 /** Column j of four rows from `top` on, all below row j. */
 function eliminate(matrix: Float64Array, n: number, top: number, j: number): void {
   const at = j * n;
-  const [r0, r1, r2, r3] = [top * n, (top + 1) * n, (top + 2) * n, (top + 3) * n];
-  let [a, b, c, d] = [matrix[r0 + j], matrix[r1 + j], matrix[r2 + j], matrix[r3 + j]];
+  const r0 = top * n;
+  const r1 = r0 + n;
+  const r2 = r1 + n;
+  const r3 = r2 + n;
+  let a = matrix[r0 + j];
+  let b = matrix[r1 + j];
+  let c = matrix[r2 + j];
+  let d = matrix[r3 + j];
   for (let k = 0; k < j; k++) {
     const x = matrix[at + k];
     a -= matrix[r0 + k] * x;

@@ -22,5 +22,9 @@ export async function inputScaleOf(weights: WeightStore, weight: string): Promis
 }
 
 /** A matrix's columns each multiplied by a number of its own; a copy. */
-export const byColumns = (values: Float32Array, factors: ArrayLike<number>): Float32Array =>
-  values.map((v, i) => v * factors[i % factors.length]);
+export function byColumns(values: Float32Array, factors: Float32Array): Float32Array {
+  const out = values.slice();
+  for (let from = 0; from < out.length; from += factors.length)
+    for (let c = 0; c < factors.length; c++) out[from + c] *= factors[c];
+  return out;
+}

@@ -4,7 +4,7 @@ import { names } from '../../model/names.ts';
 import { decode, encode, isFloat, specOf, type Weight, type WeightSpec } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import type { StepContext } from '../step.ts';
-import { awqScale, RATIOS } from './awq.ts';
+import { awqScale } from './awq.ts';
 import { type ChosenCodes, valuesOf, weightOf } from './chosen-codes.ts';
 import { clippingOf } from './clipping.ts';
 import { roundToNearest } from './fit.ts';
@@ -14,7 +14,7 @@ import { binaryCompanions, rangeCompanions, scaledStatistics } from './input-com
 import type { QuantizeOptions } from './options.ts';
 import { type ProductInput, productInputs } from './product-inputs.ts';
 import { ScaledWeights } from './scaled-weights.ts';
-import { ALPHAS, smoothingScale } from './smooth.ts';
+import { smoothingScale } from './smooth.ts';
 import type { InputStatistics, ObservedInputs } from './statistics.ts';
 import { Trial } from './trial.ts';
 import type { Width } from './width.ts';
@@ -139,10 +139,8 @@ export class WeightsOnText {
     const { method, smoothing = 'search' } = this.options;
     if (method !== 'awq' && smoothing !== 'search') return smoothingScale(statistics, trialed, smoothing);
     const trial = new Trial(trialed, statistics.samples);
-    return trial.best(
-      method === 'awq'
-        ? RATIOS.map((ratio) => awqScale(statistics, ratio))
-        : ALPHAS.map((alpha) => smoothingScale(statistics, trialed, alpha)),
+    return trial.best((strength) =>
+      method === 'awq' ? awqScale(statistics, strength) : smoothingScale(statistics, trialed, strength),
     );
   }
 

@@ -22,9 +22,6 @@ export function smoothingScale(
   );
 }
 
-/** Values of α that a search tries. */
-export const ALPHAS: readonly number[] = Array.from({ length: 17 }, (_, i) => 0.1 + i * 0.05);
-
 function largestOfColumns(products: readonly TrialProduct[], columns: number): Float32Array {
   const out = new Float32Array(columns);
   for (const { values } of products)

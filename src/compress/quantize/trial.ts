@@ -55,13 +55,19 @@ export class Trial {
     return sum;
   }
 
-  /** The scale of the least error, or null where leaving the input as it is loses no more. */
-  best(candidates: Iterable<Float32Array>): Float32Array | null {
-    let [best, least]: [Float32Array | null, number] = [null, this.error(null)];
-    for (const candidate of candidates) {
-      const error = this.error(candidate);
-      if (error < least) [best, least] = [candidate, error];
-    }
+  /**
+   * Of the scales that a strength from 0.1 to 0.9 gives, in tenths and then a twentieth to each side of the best, that
+   * of the least error; null where leaving the input as it is loses no more.
+   */
+  best(scaleOf: (strength: number) => Float32Array): Float32Array | null {
+    let [best, at, least]: [Float32Array | null, number, number] = [null, 0, this.error(null)];
+    const consider = (strength: number) => {
+      const scale = scaleOf(strength);
+      const error = this.error(scale);
+      if (error < least) [best, at, least] = [scale, strength, error];
+    };
+    for (let tenths = 1; tenths <= 9; tenths++) consider(tenths / 10);
+    if (best) for (const strength of [at - 0.05, at + 0.05]) consider(strength);
     return best;
   }
 }
@@ -99,22 +105,38 @@ export function quantizedRows(rows: Float32Array, columns: number): Float32Array
 function multiply(x: Float32Array, w: Float32Array, columns: number): Float32Array {
   const [rows, outputs] = [x.length / columns, w.length / columns];
   const out = new Float32Array(rows * outputs);
+  // Four rows meet two rows of weights together; past the end the last one stands in.
   for (let row = 0; row < rows; row += 4) {
-    // Four rows meet a row of weights together; past the end the last one stands in.
     const [a, b, c, d] = [0, 1, 2, 3].map((k) => Math.min(rows - 1, row + k));
-    for (let n = 0; n < outputs; n++) {
-      let [s0, s1, s2, s3] = [0, 0, 0, 0];
-      for (let k = 0, at = n * columns; k < columns; k++, at++) {
-        const weight = w[at];
-        s0 += weight * x[a * columns + k];
-        s1 += weight * x[b * columns + k];
-        s2 += weight * x[c * columns + k];
-        s3 += weight * x[d * columns + k];
+    const [xa, xb, xc, xd] = [a, b, c, d].map((r) => x.subarray(r * columns, (r + 1) * columns));
+    for (let n = 0; n < outputs; n += 2) {
+      const m = Math.min(outputs - 1, n + 1);
+      const [wn, wm] = [n, m].map((r) => w.subarray(r * columns, (r + 1) * columns));
+      let [an, bn, cn, dn, am, bm, cm, dm] = [0, 0, 0, 0, 0, 0, 0, 0];
+      for (let k = 0; k < columns; k++) {
+        const u = wn[k];
+        const v = wm[k];
+        const p = xa[k];
+        const q = xb[k];
+        const r = xc[k];
+        const s = xd[k];
+        an += u * p;
+        bn += u * q;
+        cn += u * r;
+        dn += u * s;
+        am += v * p;
+        bm += v * q;
+        cm += v * r;
+        dm += v * s;
       }
-      out[a * outputs + n] = s0;
-      out[b * outputs + n] = s1;
-      out[c * outputs + n] = s2;
-      out[d * outputs + n] = s3;
+      out[a * outputs + n] = an;
+      out[b * outputs + n] = bn;
+      out[c * outputs + n] = cn;
+      out[d * outputs + n] = dn;
+      out[a * outputs + m] = am;
+      out[b * outputs + m] = bm;
+      out[c * outputs + m] = cm;
+      out[d * outputs + m] = dm;
     }
   }
   return out;
