@@ -1,5 +1,4 @@
 import { linearScale } from './scale.ts';
-import { STYLE } from './style.ts';
 import { element, image, line, text } from './svg.ts';
 
 export interface RunPoint {
@@ -46,8 +45,19 @@ export function runChart(loss: readonly RunPoint[], heldOut: readonly RunPoint[]
   return image('run', { width: WIDTH, height: HEIGHT }, words, body);
 }
 
+/** Style of a chart that stands alone: what the card's own sheet says of these parts, light and dark. */
+const ALONE = `
+.chart { --ink: #1b1b19; --soft: #5c5b55; --faint: #8a8880; --grid: #ecebe4; --first: #2a62c9; --chosen: #0b7a55; font: 12px system-ui, sans-serif; }
+@media (prefers-color-scheme: dark) { .chart { --ink: #f0efea; --soft: #b5b3aa; --faint: #8d8b83; --grid: #34332f; --first: #7ba6f7; --chosen: #4cc79a; } }
+text { fill: var(--soft); }
+.grid { stroke: var(--grid); }
+.axis { stroke: var(--faint); }
+.front { fill: none; stroke: var(--first); stroke-width: 2; }
+.point { fill: var(--chosen); }
+`;
+
 /** The chart as a file of its own, with its style inside. */
 export const runChartFile = (loss: readonly RunPoint[], heldOut: readonly RunPoint[]): string =>
   runChart(loss, heldOut)
     .replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ')
-    .replace(/(<\/desc>)/, `$1<style>${STYLE}</style>`);
+    .replace('</desc>', `</desc><style>${ALONE}</style>`);
