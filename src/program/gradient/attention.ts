@@ -5,6 +5,7 @@ import {
   type AttentionNode,
   attentionOp,
   eachReferenceRow,
+  type ReferenceRow,
   referenceRows,
 } from '../ops/attention.ts';
 import type { Node, Parameter, Value } from '../program.ts';
@@ -146,6 +147,7 @@ export function attentionGradientReference(
   node: Node<string, AttentionGradientAttributes>,
   context: ReferenceContext,
   change: ScoreChange = { modify: (s) => s, slope: () => 1 },
+  keeps?: (row: ReferenceRow, k: number) => boolean,
 ): Float64Array[] {
   const { attributes } = node;
   const { headSize: D, keySize, scale, sources, of, ofParameters } = attributes;
@@ -161,44 +163,42 @@ export function attentionGradientReference(
   const dO = inputs[sources + 2].data;
   const dL = inputs[sources + 3]?.data;
   const [B, N] = inputs[sources].shape;
-  eachReferenceRow(
-    attributes,
-    { ...context, outputShapes: [inputs[sources].shape] },
-    ({ h, g, b, q, keys: all, count, to }) => {
-      const seen = all.subarray(0, count);
-      const x = queries.at(h, b, q);
-      const raw = Array.from(seen, (k) => {
-        const y = keys.at(g, b, k);
-        let score = 0;
-        for (let d = 0; d < keySize; d++) score += queries.data[x + d] * keys.data[y + d];
-        return scale * score;
-      });
-      const scores = raw.map((s, i) => change.modify(s, h, q, seen[i]));
-      const largest = scores.reduce((a, s) => Math.max(a, s), -Infinity);
-      const powers = scores.map((s) => Math.exp(s - largest));
-      const sum = powers.reduce((a, p) => a + p, 0);
-      const dP = Array.from(seen, (k) => {
-        const v = values.at(g, b, k);
-        let d = 0;
-        for (let i = 0; i < D; i++) d += dO[to + i] * values.data[v + i];
-        return d;
-      });
-      const mean = powers.reduce((a, p, i) => a + (p / sum) * dP[i], 0);
-      const statistic = dL ? dL[((h * B + b) * N + q) * 2] : 0;
-      seen.forEach((k, i) => {
-        const p = powers[i] / sum;
-        const v = values.at(g, b, k);
-        const y = keys.at(g, b, k);
-        for (let d = 0; d < D; d++) dV[v + d] += p * dO[to + d];
-        const dChanged = p * (dP[i] - mean + statistic);
-        change.give?.(dChanged, raw[i], h, q, k);
-        const dS = scale * dChanged * change.slope(raw[i], h, q, k);
-        for (let d = 0; d < keySize; d++) {
-          dQ[x + d] += dS * keys.data[y + d];
-          dK[y + d] += dS * queries.data[x + d];
-        }
-      });
-    },
-  );
+  eachReferenceRow(attributes, { ...context, outputShapes: [inputs[sources].shape] }, (row) => {
+    const { h, g, b, q, to } = row;
+    const all = row.keys.subarray(0, row.count);
+    const seen = keeps ? all.filter((k) => keeps(row, k)) : all;
+    const x = queries.at(h, b, q);
+    const raw = Array.from(seen, (k) => {
+      const y = keys.at(g, b, k);
+      let score = 0;
+      for (let d = 0; d < keySize; d++) score += queries.data[x + d] * keys.data[y + d];
+      return scale * score;
+    });
+    const scores = raw.map((s, i) => change.modify(s, h, q, seen[i]));
+    const largest = scores.reduce((a, s) => Math.max(a, s), -Infinity);
+    const powers = scores.map((s) => Math.exp(s - largest));
+    const sum = powers.reduce((a, p) => a + p, 0);
+    const dP = Array.from(seen, (k) => {
+      const v = values.at(g, b, k);
+      let d = 0;
+      for (let i = 0; i < D; i++) d += dO[to + i] * values.data[v + i];
+      return d;
+    });
+    const mean = powers.reduce((a, p, i) => a + (p / sum) * dP[i], 0);
+    const statistic = dL ? dL[((h * B + b) * N + q) * 2] : 0;
+    seen.forEach((k, i) => {
+      const p = powers[i] / sum;
+      const v = values.at(g, b, k);
+      const y = keys.at(g, b, k);
+      for (let d = 0; d < D; d++) dV[v + d] += p * dO[to + d];
+      const dChanged = p * (dP[i] - mean + statistic);
+      change.give?.(dChanged, raw[i], h, q, k);
+      const dS = scale * dChanged * change.slope(raw[i], h, q, k);
+      for (let d = 0; d < keySize; d++) {
+        dQ[x + d] += dS * keys.data[y + d];
+        dK[y + d] += dS * queries.data[x + d];
+      }
+    });
+  });
   return [...outs, ...parameterOuts];
 }

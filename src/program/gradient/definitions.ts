@@ -7,6 +7,7 @@ import { addOp } from './add.ts';
 import { addHeadsOp, maskRowsOp } from './add-heads.ts';
 import { attentionGradientOp } from './attention.ts';
 import { dropoutOp } from './dropout.ts';
+import { dynamicAttentionGradientOp } from './dynamic-attention.ts';
 import { straightThroughGradientOp } from './fake-quantize.ts';
 import { featuresGradientOp, featuresOp } from './features.ts';
 import { poolGradientOp, scatterRowsOp, selectRowsGradientOp } from './gather.ts';
@@ -16,9 +17,14 @@ import { linearInputGradientOp, linearWeightGradientOp } from './linear.ts';
 import { divideByLastGradientOp, divideByLastOp, withOnesOp, withoutOnesOp } from './linear-attention.ts';
 import { meanRowsGradientOp, meanRowsOp, weightedSumOp } from './loss-sums.ts';
 import { matrixProductOp, rowNumbersOp } from './matrix-product.ts';
+import { mergeAttentionGradientOp } from './merge-attention.ts';
 import { l2NormalizeGradientOp, softmaxGradientOp } from './normalize.ts';
 import { pairLossGradientOp, pairLossOp } from './pair-loss.ts';
+import { regroupByResidueOp } from './residue.ts';
+import { rotaryGradientOp } from './rotary.ts';
 import { rowLossGradientOps, rowLossOps } from './row-losses.ts';
+import { scoredAttentionGradientOp } from './scored-attention.ts';
+import { storedAttentionGradientOp } from './stored-attention.ts';
 
 /** The ops that exist for training. */
 export const TRAINING_OPS = [
@@ -55,6 +61,12 @@ export const TRAINING_OPS = [
   selectRowsGradientOp,
   softmaxGradientOp,
   straightThroughGradientOp,
+  dynamicAttentionGradientOp,
+  mergeAttentionGradientOp,
+  regroupByResidueOp,
+  rotaryGradientOp,
+  scoredAttentionGradientOp,
+  storedAttentionGradientOp,
   weightedSumOp,
   withOnesOp,
   withoutOnesOp,

@@ -5,6 +5,7 @@ import { addRule } from './add.ts';
 import { maskRowsRule } from './add-heads.ts';
 import { attentionRule } from './attention.ts';
 import { dropoutRule } from './dropout.ts';
+import { dynamicAttentionRule } from './dynamic-attention.ts';
 import { fakeBinarizeRule, fakeQuantizeRowsRule } from './fake-quantize.ts';
 import { featuresRule } from './features.ts';
 import { embeddingRule, poolRule, selectRowsRule } from './gather.ts';
@@ -14,11 +15,16 @@ import { linearRule } from './linear.ts';
 import { divideByLastRule, expandLinearAttention, withOnesRule } from './linear-attention.ts';
 import { meanRowsRule, weightedSumRule } from './loss-sums.ts';
 import { matrixProductRule } from './matrix-product.ts';
+import { mergeAttentionRule } from './merge-attention.ts';
 import { l2NormalizeRule, softmaxRule } from './normalize.ts';
 import { pairLossRule } from './pair-loss.ts';
 import { projectRowsRule } from './project-rows.ts';
+import { groupByResidueRule, ungroupByResidueRule } from './residue.ts';
+import { rotaryRule } from './rotary.ts';
 import { rowLossRules } from './row-losses.ts';
 import type { GradientRule } from './rule.ts';
+import { scoredAttentionRule } from './scored-attention.ts';
+import { storedAttentionRule } from './stored-attention.ts';
 
 /** How each kind of op is differentiated. */
 export const RULES: ReadonlyMap<string, GradientRule> = new Map(
@@ -45,6 +51,13 @@ export const RULES: ReadonlyMap<string, GradientRule> = new Map(
     ...rowLossRules,
     selectRowsRule,
     softmaxRule,
+    dynamicAttentionRule,
+    mergeAttentionRule,
+    groupByResidueRule,
+    ungroupByResidueRule,
+    rotaryRule,
+    scoredAttentionRule,
+    storedAttentionRule,
     weightedSumRule,
     withOnesRule,
   ].map((rule) => [rule.kind, rule as unknown as GradientRule]),

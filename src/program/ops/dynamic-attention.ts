@@ -1,4 +1,4 @@
-import type { OpDefinition } from '../op.ts';
+import type { OpDefinition, ReferenceContext } from '../op.ts';
 import type { Node, Value } from '../program.ts';
 import type { Tracer } from '../trace.ts';
 import {
@@ -7,6 +7,7 @@ import {
   type AttentionSources,
   attentionNode,
   attentionReference,
+  type ReferenceRow,
 } from './attention.ts';
 import type { BlockLists } from './select-blocks.ts';
 
@@ -44,17 +45,22 @@ export const dynamicAttentionOp: OpDefinition<DynamicAttentionNode> = {
     const [, B, N] = inputs[values.input];
     return B * heads * (headSize + keySize) * N * N;
   },
-  reference({ attributes }, context) {
-    const [lists, entries] = [context.inputs[attributes.lists], context.inputs[attributes.entries]];
-    const [, B, H, rows] = lists.shape;
-    const columns = entries.shape[3] / 2;
-    const kept = new Set<number>();
-    for (let list = 0; list < B * H * rows; list++)
-      for (let e = lists.data[list]; e < lists.data[B * H * rows + list]; e++)
-        kept.add(list * columns + entries.data[2 * e]);
-    const { query, key } = attributes.blocks;
-    return attentionReference(attributes, context, undefined, ({ b, h, q }, k) =>
-      kept.has(((b * H + h) * rows + Math.floor(q / query)) * columns + Math.floor(k / key)),
-    );
-  },
+  reference: ({ attributes }, context) =>
+    attentionReference(attributes, context, undefined, keptByLists(attributes, context)),
 };
+
+/** Whether a row's lists keep the block of a key, for the reference. */
+export function keptByLists(
+  { lists: listsAt, entries: entriesAt, blocks }: DynamicAttentionAttributes,
+  { inputs }: ReferenceContext,
+): (row: ReferenceRow, k: number) => boolean {
+  const [lists, entries] = [inputs[listsAt], inputs[entriesAt]];
+  const [, B, H, rows] = lists.shape;
+  const columns = entries.shape[3] / 2;
+  const kept = new Set<number>();
+  for (let list = 0; list < B * H * rows; list++)
+    for (let e = lists.data[list]; e < lists.data[B * H * rows + list]; e++)
+      kept.add(list * columns + entries.data[2 * e]);
+  return ({ b, h, q }, k) =>
+    kept.has(((b * H + h) * rows + Math.floor(q / blocks.query)) * columns + Math.floor(k / blocks.key));
+}

@@ -13,7 +13,7 @@ export type AttentionLike = Node<string, Attributes>;
 const keyOf = ({ keySize, headSize, blocks }: Attributes): string =>
   `attention:${keySize}:${headSize}:${blocks.query}:${blocks.key}`;
 
-export function variantOf(text: string): AttentionVariant {
+export function variantOf(text: string): Omit<AttentionVariant, 'hook'> {
   const [keySize, headSize, query, key] = text.split(':').map(Number);
   return { keySize, headSize, blocks: { query, key } };
 }

@@ -1,7 +1,11 @@
 import type { Program } from '../../../program/program.ts';
 import { type Lowerings, loadLowerings } from '../lower.ts';
 import type { OpLowering } from '../lowering.ts';
-import { attentionGradientLowering } from './ops/attention.ts';
+import {
+  attentionGradientLowering,
+  dynamicAttentionGradientLowering,
+  scoredAttentionGradientLowering,
+} from './ops/attention.ts';
 import {
   fakeBinarizeLowering,
   fakeQuantizeLowering,
@@ -24,6 +28,12 @@ import {
   weightedSumLowering,
 } from './ops/losses.ts';
 import { matrixProductLowering } from './ops/matrix-product.ts';
+import {
+  mergeAttentionGradientLowering,
+  regroupByResidueLowering,
+  rotaryGradientLowering,
+  storedAttentionGradientLowering,
+} from './ops/mixing.ts';
 import { pairLossGradientLowering, pairLossLowering } from './ops/pair-loss.ts';
 import {
   activationGradientLowering,
@@ -42,6 +52,12 @@ const TRAINING: Lowerings = new Map(
     adamWLowering,
     addLowering,
     attentionGradientLowering,
+    dynamicAttentionGradientLowering,
+    mergeAttentionGradientLowering,
+    regroupByResidueLowering,
+    rotaryGradientLowering,
+    scoredAttentionGradientLowering,
+    storedAttentionGradientLowering,
     dropoutLowering,
     fakeBinarizeLowering,
     fakeQuantizeLowering,

@@ -6,6 +6,7 @@ import { type KernelContext, kernel, multiplyAdd, plus, reduce, splat, times } f
 import { exp2 } from '../../kernels/math.ts';
 import { productFunction } from '../../kernels/product.ts';
 import { transposed } from './layout.ts';
+import type { GradientHook } from './score-gradient.ts';
 
 const FIELDS = {
   ...PAIR_FIELDS,
@@ -23,10 +24,23 @@ const FIELDS = {
 
 const TILE_ROWS = 4;
 
+/** What a kernel is generated for. */
+export interface AttentionGradientVariant extends Omit<AttentionVariant, 'hook'> {
+  readonly hook?: GradientHook;
+}
+
 /** Bytes of scratch that one thread needs: four blocks of pairs, row statistics, rows of dO, packed keys and values. */
-export function attentionGradientScratch(S: number, { keySize, headSize, blocks }: AttentionVariant): number {
+export function attentionGradientScratch(
+  S: number,
+  { keySize, headSize, blocks, hook }: AttentionGradientVariant,
+): number {
   const packed = ((S + KEYS - 1) & -KEYS) * (pad(keySize) + pad(headSize)) * 4;
-  return 4 * blocks.query * scoreRow(blocks) + blocks.query * (16 + pad(headSize) * 4) + packed;
+  return (
+    4 * blocks.query * scoreRow(blocks) +
+    blocks.query * (16 + pad(headSize) * 4) +
+    packed +
+    (hook?.scratchBytes ?? 0)
+  );
 }
 
 /** P = 2^(score − largest) / sum, dS = P · (dP − δ) · scale, over one row of a block. */
@@ -86,15 +100,16 @@ export function transposeBlock({ module }: KernelContext, blocks: Blocks): numbe
  * Backward pass of fused attention over a BlockMask (Dao 2023, section 3.1). A unit is one head of keys and values, of
  * one sequence or of all, with every head of queries that reads it: no two units write the same gradient.
  */
-export function attentionGradientKernel(variant: AttentionVariant) {
-  const { keySize, headSize, blocks } = variant;
+export function attentionGradientKernel(variant: AttentionGradientVariant) {
+  const { keySize, headSize, blocks, hook } = variant;
   const [keyPitch, pitch] = [pad(keySize), pad(headSize)];
   const [QUERY_BLOCK, KEY_BLOCK, SCORE_ROW] = [blocks.query, blocks.key, scoreRow(blocks)];
   const BLOCK = QUERY_BLOCK * SCORE_ROW;
   return kernel({
     name: `training_attention_${keySize}_${headSize}`,
-    fields: FIELDS,
+    fields: { ...FIELDS, ...hook?.fields } as typeof FIELDS,
     build(context, f, at, begin, end) {
+      const change = hook?.build(context);
       const tiles = (columns: number) =>
         Array.from({ length: TILE_ROWS + 1 }, (_, r) => (r ? scoreTile(context, blocks, columns, r) : 0));
       const [scores, products] = [tiles(keyPitch), keyPitch === pitch ? null : tiles(pitch)];
@@ -119,7 +134,9 @@ export function attentionGradientKernel(variant: AttentionVariant) {
       // Of each row: −largest in powers of two, 1 / sum, Σ dO · O less the statistics' gradient.
       const stats = f.local('i32', plus(transposedD, BLOCK));
       const dO = f.local('i32', plus(stats, QUERY_BLOCK * 16));
-      const packedK = f.local('i32', plus(dO, QUERY_BLOCK * pitch * 4));
+      const hooked = f.local('i32', plus(dO, QUERY_BLOCK * pitch * 4));
+      const packedK = f.local('i32', plus(hooked, hook?.scratchBytes ?? 0));
+      const block = { head: h, row, rows, first, keys, scratch: hooked, scores: S, gradients: dP };
       const packedV = f.local('i32');
       const scale = f.local('f32');
       const value = f.local('v128');
@@ -186,6 +203,7 @@ export function attentionGradientKernel(variant: AttentionVariant) {
             TILE_ROWS,
           );
         });
+        change?.before(f, at, block);
         f.set(x, i32.load(entry, 4));
         f.if(i32.ge_s(x, i32.const(0)), () =>
           f.call(mask, S, i32.add(at.tiles, i32.mul(x, i32.const((QUERY_BLOCK * KEY_BLOCK) / 8))), rows),
@@ -194,6 +212,7 @@ export function attentionGradientKernel(variant: AttentionVariant) {
           f.set(x, i32.mul(i, i32.const(SCORE_ROW)));
           f.call(pairs, i32.add(S, x), i32.add(dP, x), i32.add(stats, times(i, 4)), at.scale, scale, keys);
         });
+        change?.after(f, at, block);
         const keyRow = i32.mul(first, i32.const(keyPitch * 4));
         f.if(at.dQ, () =>
           f.call(
