@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { TRAINING_OPS } from '../../src/program/gradient/definitions.ts';
 import { differentiate } from '../../src/program/gradient/differentiate.ts';
 import { Random } from '../../src/tensor/random.ts';
 import { gradientCases, withLoss } from './cases.ts';
@@ -19,5 +20,25 @@ describe('gradients by finite differences', () => {
       random,
     ))
       expect(Math.abs(gradient - difference)).toBeLessThanOrEqual(1e-6 * scale + 1e-10);
+  });
+});
+
+describe('every op of training', () => {
+  it('stands in the backward pass of some case', () => {
+    const reached = new Set(
+      gradientCases().flatMap((c) => {
+        const { whole, floats } = withLoss(c, new Random(5));
+        return differentiate(whole, { inputs: floats }).program.nodes.map(({ kind }) => kind);
+      }),
+    );
+    const without = TRAINING_OPS.map(({ kind }) => kind as string).filter((kind) => !reached.has(kind));
+    // Training puts these into a forward pass: encoder.test.ts and fake-quantize.test.ts hold them.
+    expect(without.sort()).toEqual([
+      'dropout',
+      'fakeBinarize',
+      'fakeQuantize',
+      'fakeQuantizeRows',
+      'straightThroughGradient',
+    ]);
   });
 });
