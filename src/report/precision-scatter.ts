@@ -43,8 +43,11 @@ export function precisionScatter(points: readonly FrontPoint[]): string {
       const kind = point.chosen ? 'chosen' : point.kind === 'mixed' ? 'meets' : 'misses';
       const name = point.kind === 'uniform' || point.chosen ? fit(point.name, 150) : '';
       return (
-        element('circle', { cx: px, cy: py, r: point.chosen ? 7 : 5, class: `point ${kind}` }, tooltip(words)) +
-        (name ? text(px + 10, py - 6, name, point.chosen ? 'name is-chosen' : 'name') : '')
+        element(
+          'circle',
+          { cx: px, cy: py, r: point.chosen ? 7 : 5, class: `point ${kind}` },
+          tooltip(words),
+        ) + (name ? text(px + 10, py - 6, name, point.chosen ? 'name is-chosen' : 'name') : '')
       );
     }),
   ].join('');

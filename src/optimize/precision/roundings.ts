@@ -12,8 +12,8 @@ export type RoundingMethod = 'rtn' | 'gptq';
  * together when the first of them is read, and may then be mixed with those of another.
  */
 export class Roundings {
-  private readonly model: Model;
-  private readonly units: readonly Unit[];
+  readonly model: Model;
+  readonly units: readonly Unit[];
   private readonly step: RecipeStep;
   private readonly context: StepContext;
   private readonly made = new Map<string, Promise<WeightStore>>();

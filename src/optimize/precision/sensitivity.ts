@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { ObservedInputs } from '../../compress/index.ts';
+import type { ObservedInputs, StepContext } from '../../compress/index.ts';
 import { formatWidth } from '../../compress/quantize/width.ts';
 import { hashModel } from '../../format/node/hash-model.ts';
 import type { Model, WeightStore } from '../../model/config.ts';
@@ -11,6 +11,7 @@ import { type Sequence, type SequenceOptions, sequencesOf } from '../sequences.t
 import { type Distance, Reference } from './distance.ts';
 import { productError, tableError } from './local-error.ts';
 import { outputsOf, Replay } from './replay.ts';
+import { type RoundingMethod, Roundings } from './roundings.ts';
 import { type Unit, unitsOf } from './units.ts';
 
 /** What is lost when one weight alone is stored in one width, all others being as they were. */
@@ -70,6 +71,10 @@ export interface SensitivityOptions extends Partial<SequenceOptions> {
   readonly widths?: readonly string[];
   /** Labels or pairs of the user's; its texts are then run instead of the calibration texts. */
   readonly task?: TaskMetric;
+  /** How codes are chosen. Default `rtn`: to the nearest. */
+  readonly method?: RoundingMethod;
+  /** What the method needs of text, beside its own options. */
+  readonly context?: StepContext;
   readonly kept?: KeptResults;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: { readonly weight: string; readonly fraction: number }) => void;
@@ -80,8 +85,7 @@ const VERSION = 1;
 
 /**
  * Stores each weight in each width, one at a time, and runs text through the model: how far the output moves, how
- * much what the weight itself gives, and what the task loses. Weights are rounded to the nearest code; activations
- * stay as they are. The same texts, seed and machine give the same figures. Defaults: 64 texts of at most 128 tokens,
+ * much what the weight itself gives, and what the task loses. Activations stay as they are. The same texts, seed and machine give the same figures. Defaults: 64 texts of at most 128 tokens,
  * chosen by seed 1.
  * @throws `CALIBRATION_EMPTY`, `NO_TOKENIZER`, `WIDTH_UNKNOWN`; the signal's reason after an abort, finished weights
  * being kept
@@ -97,7 +101,9 @@ export async function measureSensitivity(
   const sequences = await sequencesOf(model, own, sampled);
   const program = await traceEncoder(model.config, model.weights.specs);
   const units = unitsOf(program, model.weights.specs, options.widths);
-  const key = [VERSION, await hashModel(model, signal), sequences, task?.name];
+  const { method = 'rtn', context = {} } = options;
+  const roundings = new Roundings(model, units, { method }, context);
+  const key = [VERSION, await hashModel(model, signal), sequences, task?.name, method];
   let session: Promise<Session> | null = null;
   /** What was kept under a name, or what is measured now and then kept. */
   const keep = async <T>(name: unknown, measure: (session: Session) => T | Promise<T>): Promise<T> => {
@@ -106,7 +112,7 @@ export async function measureSensitivity(
       .digest('hex');
     const before = await kept?.readJson<{ readonly value: T }>(hash);
     if (before) return before.value;
-    session ??= openSession(model, own, sequences, units, { ...options, ...sampled });
+    session ??= openSession(model, own, sequences, roundings, { ...options, ...sampled });
     const value = await measure(await session);
     await kept?.writeJson(hash, { value });
     return value;
@@ -144,6 +150,7 @@ export async function measureSensitivity(
 }
 
 interface Session {
+  readonly roundings: Roundings;
   readonly replay: Replay;
   readonly reference: Reference;
   /** What products read, by weight. */
@@ -157,11 +164,11 @@ async function openSession(
   model: Model,
   texts: readonly string[],
   sequences: readonly Sequence[],
-  units: readonly Unit[],
+  roundings: Roundings,
   options: SensitivityOptions & SequenceOptions,
 ): Promise<Session> {
   const { signal, task } = options;
-  const products = units.filter(({ product }) => product).map(({ weight }) => weight);
+  const products = roundings.units.filter(({ product }) => product).map(({ weight }) => weight);
   const { maxTexts, maxTokens, seed } = options;
   const sampled = { maxTexts, maxTokens, seed, signal };
   const { inputs } = await observeInputs(model, texts, { products, moments: false }, sampled);
@@ -177,11 +184,11 @@ async function openSession(
     position: count(({ ids }) => ids.keys()),
     type: count(({ types }) => types),
   };
-  return { replay, reference: new Reference(replay.baseline), inputs, uses, task };
+  return { roundings, replay, reference: new Reference(replay.baseline), inputs, uses, task };
 }
 
 async function measureUnit(session: Session, unit: Unit): Promise<UnitSensitivity> {
-  const { replay, reference, inputs, uses, task } = session;
+  const { roundings, replay, reference, inputs, uses, task } = session;
   const { weight, role, layer, shape, stack, product } = unit;
   const columns = columnsOf(shape);
   const exact = decode(await replay.model.weights.read(weight));
@@ -189,7 +196,7 @@ async function measureUnit(session: Session, unit: Unit): Promise<UnitSensitivit
   const widths: WidthLoss[] = [];
   for (const width of unit.widths) {
     const spec: WeightSpec = { ...width, shape };
-    const rounded = decode(encode(spec, exact));
+    const rounded = decode(await roundings.read(weight, width));
     const rows = await replay.run(new Map([[weight, rounded]]));
     const read = inputs.get(weight);
     widths.push({

@@ -1,0 +1,53 @@
+import type { Model } from '../../model/config.ts';
+import type { Sequence } from '../sequences.ts';
+import { type Distance, Reference } from './distance.ts';
+import { outputsOf } from './replay.ts';
+
+export interface CheckedOutputs {
+  /** On the texts that widths were searched on. */
+  readonly measured: Distance;
+  /** On texts that the search did not see; null where there were none. */
+  readonly unseen: Distance | null;
+}
+
+/** Outputs of models, run as they are stored, against those of the model that was given. */
+export class OutputCheck {
+  private readonly searched: readonly Sequence[];
+  private readonly unseen: readonly Sequence[];
+  private readonly signal: AbortSignal | undefined;
+  private readonly references: { readonly measured: Reference; readonly unseen: Reference | null };
+
+  private constructor(
+    searched: readonly Sequence[],
+    unseen: readonly Sequence[],
+    rows: readonly Float32Array[],
+    signal: AbortSignal | undefined,
+  ) {
+    this.searched = searched;
+    this.unseen = unseen;
+    this.signal = signal;
+    this.references = {
+      measured: new Reference(rows.slice(0, searched.length)),
+      unseen: unseen.length > 0 ? new Reference(rows.slice(searched.length)) : null,
+    };
+  }
+
+  static async open(
+    model: Model,
+    searched: readonly Sequence[],
+    unseen: readonly Sequence[],
+    signal?: AbortSignal,
+  ): Promise<OutputCheck> {
+    const rows = await outputsOf(model, [...searched, ...unseen], signal);
+    return new OutputCheck(searched, unseen, rows, signal);
+  }
+
+  async of(model: Model): Promise<CheckedOutputs> {
+    const rows = await outputsOf(model, [...this.searched, ...this.unseen], this.signal);
+    const { measured, unseen } = this.references;
+    return {
+      measured: measured.distance(rows.slice(0, this.searched.length)),
+      unseen: unseen?.distance(rows.slice(this.searched.length)) ?? null,
+    };
+  }
+}
