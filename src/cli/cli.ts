@@ -31,6 +31,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./commands/finetune.ts')).finetuneCommand as unknown as CliCommand,
   },
   {
+    name: 'quantize',
+    description: 'Store weights in fewer bits: all alike, or each as wide as it needs to be within a limit',
+    load: async () => (await import('./commands/quantize.ts')).quantizeCommand as unknown as CliCommand,
+  },
+  {
     name: 'inspect',
     description: 'Show configuration, parameters, memory plan by length and cost by op',
     load: async () => (await import('./commands/inspect.ts')).inspectCommand as unknown as CliCommand,

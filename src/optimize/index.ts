@@ -16,9 +16,11 @@ export {
   type TextObservation,
 } from './observe.ts';
 export { type OptimizeOptions, type OptimizeProgress, type OptimizeServices, optimize } from './optimize.ts';
+export * from './precision/index.ts';
 export { chooseStrength, fitProbe, type Probe, predict } from './probe.ts';
 export * from './result.ts';
 export type { Candidate } from './search.ts';
 export { StatisticsCache } from './statistics-cache.ts';
 export { type TextContextOptions, textContext } from './text-context.ts';
 export { type WatchedText, type WatchOptions, watchValues } from './watch.ts';
+export { WorkFolder } from './work-folder.ts';

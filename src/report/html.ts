@@ -2,7 +2,7 @@ import type { CandidateRow, CardData } from '../optimize/result.ts';
 import { latencyChart, memoryChart, sizeMetricChart } from './charts.ts';
 import { escapeHtml } from './escape.ts';
 import { instrumentFacts, runFacts } from './facts.ts';
-import { STYLE } from './style.ts';
+import { factsList, page } from './page.ts';
 import { candidateTable } from './table.ts';
 import { formatBytes, formatInterval, formatMs, formatRatio, formatScore } from './units.ts';
 import { chosenRow, floatRow, metricName, verdictText } from './verdict.ts';
@@ -12,18 +12,9 @@ export function cardHtml(card: CardData): string {
   const title = `${card.model.name}: report card`;
   const chosen = chosenRow(card);
   const float = floatRow(card);
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8"/>
-<meta name="viewport" content="width=device-width, initial-scale=1"/>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"/>
-<title>${escapeHtml(title)}</title>
-<style>${STYLE}</style>
-</head>
-<body>
-<main>
-<header>
+  return page(
+    title,
+    `<header>
 <p class="eyebrow">Attenuate report card</p>
 <h1>${escapeHtml(card.model.name)}</h1>
 <p class="verdict${chosen ? '' : ' is-refused'}">${escapeHtml(verdictText(card))}</p>
@@ -38,16 +29,13 @@ ${candidateTable(card)}
 ${chosen ? recipe(chosen) : ''}
 <section aria-labelledby="how">
 <h2 id="how">How each figure was taken</h2>
-${facts(instrumentFacts(card))}
+${factsList(instrumentFacts(card))}
 </section>
 <section aria-labelledby="what">
 <h2 id="what">What was measured, and where</h2>
-${facts(runFacts(card))}
-</section>
-</main>
-</body>
-</html>
-`;
+${factsList(runFacts(card))}
+</section>`,
+  );
 }
 
 function tiles(chosen: CandidateRow, float: CandidateRow): string {
@@ -148,8 +136,3 @@ const recipe = (chosen: CandidateRow): string => `<section aria-labelledby="reci
 <p class="soft">It travels in the artifact; the same steps on the same model give the same weights.</p>
 <pre>${escapeHtml(JSON.stringify(chosen.recipe, null, 2))}</pre>
 </section>`;
-
-const facts = (entries: readonly (readonly [name: string, words: string])[]): string =>
-  `<dl class="facts">${entries
-    .map(([name, words]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(words)}</dd>`)
-    .join('')}</dl>`;

@@ -1,4 +1,3 @@
-import { layerOf } from '../model/roles.ts';
 import type { Sensitivity, UnitSensitivity } from '../optimize/precision/sensitivity.ts';
 import { element, fit, image, text, tooltip } from './svg.ts';
 import { significant } from './units.ts';
@@ -23,7 +22,7 @@ const columnOf = ({ role, weight }: UnitSensitivity): string =>
 /** Tables above, then layer by layer, then the head; a column for each role, those of tables and the head by themselves. */
 function gridOf(units: readonly UnitSensitivity[]): Cell[] {
   return units.map((unit) => {
-    const layer = layerOf(unit.weight);
+    const { layer } = unit;
     const row = layer === null ? (unit.product ? 'head' : 'tables') : `layer ${layer}`;
     return { unit, row, column: columnOf(unit) };
   });

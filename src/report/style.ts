@@ -52,6 +52,7 @@ figcaption span { color: var(--soft); font-size: 14px; }
 .point.float { fill: var(--float); } .point.chosen { fill: var(--chosen); }
 .ring { fill: none; stroke: var(--chosen); stroke-width: 1.5; }
 .bar.first { fill: var(--first); } .bar.second { fill: var(--second); }
+.heat { fill: var(--first); stroke: var(--rule); } .chart .heat-text { font-size: 11px; } .chart .heat-width { font-size: 11px; font-weight: 650; }
 .scroll { margin-top: 14px; overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: 12px; }
 .scroll:focus-visible { outline: 2px solid var(--first); outline-offset: 2px; }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }

@@ -178,7 +178,8 @@ async function interleave(calls: readonly (() => Promise<unknown>)[]): Promise<n
   return times.map((list) => quantile(list, 0.5));
 }
 
-async function timeModel(model: Model, length: number, signal?: AbortSignal): Promise<number> {
+/** Median milliseconds of one text of so many tokens, by the model as it is stored. */
+export async function timeModel(model: Model, length: number, signal?: AbortSignal): Promise<number> {
   const loaded = await loadModel(model, { threads: 1, signal });
   try {
     const ids = [Array.from({ length }, (_, i) => i % loaded.config.vocabularySize)];

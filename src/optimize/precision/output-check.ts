@@ -1,5 +1,5 @@
 import type { Model } from '../../model/config.ts';
-import type { Sequence } from '../sequences.ts';
+import { type Sequence, sequencesOf } from '../sequences.ts';
 import { type Distance, Reference } from './distance.ts';
 import { outputsOf } from './replay.ts';
 
@@ -50,4 +50,16 @@ export class OutputCheck {
       unseen: unseen?.distance(rows.slice(this.searched.length)) ?? null,
     };
   }
+}
+
+/** How far the outputs of a model made from another are from that one's, on at most 64 of some texts. */
+export async function checkOutputs(
+  model: Model,
+  made: Model,
+  texts: readonly string[],
+  { seed = 1, maxTokens = 128, signal }: { seed?: number; maxTokens?: number; signal?: AbortSignal } = {},
+): Promise<Distance & { readonly texts: number }> {
+  const sequences = await sequencesOf(model, texts, { maxTexts: 64, maxTokens, seed });
+  const { measured } = await (await OutputCheck.open(model, sequences, [], signal)).of(made);
+  return { ...measured, texts: sequences.length };
 }

@@ -5,6 +5,7 @@ import { names } from '../../model/names.ts';
 import { decode, encode } from '../../tensor/codec.ts';
 import { productError, tableError } from './local-error.ts';
 import { measureSensitivity } from './sensitivity.ts';
+import type { TaskMetric } from './task-metric.ts';
 
 const TEXTS = [
   'a small model runs',
@@ -91,12 +92,12 @@ describe('measureSensitivity', () => {
 
   it('measures the loss of a task where one is given, on its own texts', async () => {
     const texts = [...TEXTS, 'a fox'];
-    const task = {
-      name: 'likeness',
+    const task: TaskMetric = {
+      name: 'accuracy',
       texts,
-      value: (rows: readonly Float32Array[]) => {
+      open: async (baseline) => (rows) => {
         expect(rows).toHaveLength(texts.length);
-        return rows[3].reduce((sum, v, i) => sum + v * rows[5][i], 0);
+        return rows[3].reduce((sum, v, i) => sum + v * baseline[5][i], 0);
       },
     };
     const {
@@ -108,7 +109,7 @@ describe('measureSensitivity', () => {
       task,
     });
     expect(count).toBe(texts.length);
-    expect(metric!.name).toBe('likeness');
+    expect(metric!.name).toBe('accuracy');
     expect(metric!.value).toBeLessThanOrEqual(1.0001);
     for (const { widths } of units) for (const { metric: loss } of widths) expect(loss).not.toBeNull();
     expect(units.some(({ widths }) => Math.abs(widths[1].metric!) > 1e-4)).toBe(true);

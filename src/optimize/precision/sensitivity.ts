@@ -12,6 +12,7 @@ import { type Distance, Reference } from './distance.ts';
 import { productError, tableError } from './local-error.ts';
 import { outputsOf, Replay } from './replay.ts';
 import { type RoundingMethod, Roundings } from './roundings.ts';
+import type { TaskMetric } from './task-metric.ts';
 import { type Unit, unitsOf } from './units.ts';
 
 /** What is lost when one weight alone is stored in one width, all others being as they were. */
@@ -50,14 +51,6 @@ export interface Sensitivity {
   readonly metric: { readonly name: string; readonly value: number } | null;
   readonly units: readonly UnitSensitivity[];
   readonly activations: readonly ActivationLoss[];
-}
-
-/** A figure of merit of output rows, more being better. */
-export interface TaskMetric {
-  readonly name: string;
-  readonly texts: readonly string[];
-  /** @param rows outputs of `texts`, in their order */
-  value(rows: readonly Float32Array[]): number;
 }
 
 /** Where finished parts are kept; a `WorkFolder` is one. */
@@ -138,7 +131,7 @@ export async function measureSensitivity(
       texts: sequences.length,
       tokens: sequences.reduce((sum, { ids }) => sum + ids.length, 0),
       metric: task
-        ? { name: task.name, value: await keep('metric', ({ replay }) => task.value(replay.baseline)) }
+        ? { name: task.name, value: await keep('metric', ({ task: open }) => open!.baseline) }
         : null,
       units: measured,
       activations,
@@ -157,7 +150,7 @@ interface Session {
   readonly inputs: ObservedInputs;
   /** How often each row of each table is looked up. */
   readonly uses: Readonly<Partial<Record<Role, ReadonlyMap<number, number>>>>;
-  readonly task: TaskMetric | undefined;
+  readonly task: { readonly baseline: number; of(rows: readonly Float32Array[]): number } | null;
 }
 
 async function openSession(
@@ -184,7 +177,11 @@ async function openSession(
     position: count(({ ids }) => ids.keys()),
     type: count(({ types }) => types),
   };
-  return { roundings, replay, reference: new Reference(replay.baseline), inputs, uses, task };
+  const metric = await task?.open(replay.baseline);
+  return {
+    ...{ roundings, replay, reference: new Reference(replay.baseline), inputs, uses },
+    task: metric ? { baseline: metric(replay.baseline), of: metric } : null,
+  };
 }
 
 async function measureUnit(session: Session, unit: Unit): Promise<UnitSensitivity> {
@@ -192,7 +189,6 @@ async function measureUnit(session: Session, unit: Unit): Promise<UnitSensitivit
   const { weight, role, layer, shape, stack, product } = unit;
   const columns = columnsOf(shape);
   const exact = decode(await replay.model.weights.read(weight));
-  const before = task?.value(replay.baseline);
   const widths: WidthLoss[] = [];
   for (const width of unit.widths) {
     const spec: WeightSpec = { ...width, shape };
@@ -206,7 +202,7 @@ async function measureUnit(session: Session, unit: Unit): Promise<UnitSensitivit
         ? productError(read.samples, columns, exact, rounded)
         : tableError((role && uses[role]) ?? new Map(), columns, exact, rounded),
       ...reference.distance(rows),
-      metric: task && before !== undefined ? before - task.value(rows) : null,
+      metric: task && task.baseline - task.of(rows),
     });
   }
   return { weight, role, layer, shape, stack, product, widths };
