@@ -41,6 +41,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./commands/inspect.ts')).inspectCommand as unknown as CliCommand,
   },
   {
+    name: 'explain',
+    description: 'Say why a model is slow or inaccurate on this device, and what to try',
+    load: async () => (await import('./commands/explain.ts')).explainCommand as unknown as CliCommand,
+  },
+  {
     name: 'attention',
     description: 'Show where each head looks on your text, and which attention mechanism fits each layer',
     load: async () => (await import('./commands/attention.ts')).attentionCommand as unknown as CliCommand,

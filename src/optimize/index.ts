@@ -7,6 +7,10 @@ export {
 } from './calibration.ts';
 export { type DataOptions, type Dataset, readData } from './data.ts';
 export { type Measure, measureArtifact } from './evaluate.ts';
+export { type Advice, adviceFor, type Findings } from './explain/advice.ts';
+export { type StageDrift, stageDrift } from './explain/drift.ts';
+export { type ExplainOptions, type Explanation, explainModel } from './explain/explain.ts';
+export { type OpTime, type Profile, profileModel } from './explain/profile.ts';
 export type { MeasureJob, Measurement, MeasureProgress } from './measurement.ts';
 export { accuracy, cosine, pairedBootstrap, quantile, spearman } from './metrics.ts';
 export {
