@@ -72,7 +72,7 @@ describe('wrong usage exits with 2 and one line', () => {
   it.each([
     [
       ['shrink'],
-      'expected optimize, apply, distill, finetune, inspect, attention, run, bench, tune, got "shrink"',
+      'expected optimize, apply, distill, finetune, quantize, inspect, explain, attention, run, bench, tune, got "shrink"',
     ],
     [['inspect'], 'Missing required positional argument: MODEL'],
     [['inspect', 'm', '--colour'], "Unknown option '--colour'"],

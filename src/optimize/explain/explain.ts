@@ -28,7 +28,7 @@ export interface ExplainOptions {
 }
 
 export interface Explanation {
-  readonly backend: BackendInfo;
+  readonly backend: Omit<BackendInfo, 'agreement'>;
   /** Whether tiles that were found on this device are used. */
   readonly tuned: boolean;
   readonly profile: Profile;
