@@ -5,6 +5,7 @@ import type {
   IntegerSpec,
   LayerSpec,
   TokenizerSpec,
+  TokenTemplate,
 } from '../model/config.ts';
 import { CODECS, type Codec, optionsFit, specOf, type WeightSpec } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
@@ -179,7 +180,9 @@ function validateHead(value: unknown): HeadSpec {
 export function validateTokenizer(value: unknown): TokenizerSpec | null {
   if (value === null) return null;
   const m = new Members(value, 'tokenizer', 'ARTIFACT_TOKENIZER');
-  if (m.choice('kind', ['huggingface', 'unigram']) === 'huggingface')
+  const kind = m.choice('kind', ['wordPiece', 'huggingface', 'unigram']);
+  if (kind === 'wordPiece') return validateWordPiece(m);
+  if (kind === 'huggingface')
     return { kind: 'huggingface', tokenizer: m.get('tokenizer'), config: m.get('config') };
   const vocabulary = m.array('vocabulary', MOST);
   const good = (entry: unknown) =>
@@ -189,6 +192,34 @@ export function validateTokenizer(value: unknown): TokenizerSpec | null {
     kind: 'unigram',
     vocabulary: vocabulary as [string, number][],
     reserved: m.integer('reserved', 1, vocabulary.length),
+  };
+}
+
+function validateWordPiece(m: Members): TokenizerSpec {
+  const text = (key: string) => {
+    const value = m.get(key);
+    if (typeof value === 'string') return value;
+    throw m.fail(key, 'a text');
+  };
+  const template = (key: string) => {
+    const list = m.array(key, 100);
+    if (list.every((item) => Array.isArray(item) && item.length === 2)) return list as TokenTemplate[];
+    throw m.fail(key, '[token, type] pairs');
+  };
+  return {
+    kind: 'wordPiece',
+    vocabulary: text('vocabulary'),
+    unknown: m.integer('unknown', 0, MOST),
+    prefix: text('prefix'),
+    longestWord: m.integer('longestWord', 0, 1000),
+    cleanText: m.boolean('cleanText'),
+    ideographs: m.boolean('ideographs'),
+    lowercase: m.boolean('lowercase'),
+    stripAccents: m.boolean('stripAccents'),
+    added: m.array('added', 10_000) as number[],
+    mask: m.get('mask') === null ? null : m.integer('mask', 0, MOST),
+    single: template('single'),
+    pair: template('pair'),
   };
 }
 

@@ -10,6 +10,7 @@ import {
 } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { validateConfig, validateSpecs, validateTokenizer } from './artifact-config.ts';
+import { compactTokenizer } from './hugging-face-word-piece.ts';
 import { canonicalJson } from './json.ts';
 import { type Probe, validateProbe } from './probe.ts';
 import { encodeSafetensorsHeader, type TensorDeclaration } from './safetensors.ts';
@@ -37,6 +38,10 @@ export interface ArtifactLayout {
   data(signal?: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
+/** A tokenizer in the fewest bytes that say the same. */
+const stored = (tokenizer: Model['tokenizer']): Model['tokenizer'] =>
+  tokenizer?.kind === 'huggingface' ? (compactTokenizer(tokenizer) ?? tokenizer) : tokenizer;
+
 /**
  * Plans the artifact of a model. @param probe what the reference makes of exactly this model
  * @throws `ARTIFACT_CONFIG`, `ARTIFACT_TOKENIZER`, `ARTIFACT_WEIGHTS`, `ARTIFACT_PROBE` for what could not be read back
@@ -47,7 +52,7 @@ export function layoutArtifact(model: Model, probe?: Probe): ArtifactLayout {
   const texts = {
     config: canonicalJson(model.config),
     recipe: canonicalJson(model.recipe),
-    tokenizer: canonicalJson(model.tokenizer),
+    tokenizer: canonicalJson(stored(model.tokenizer)),
     provenance: canonicalJson(model.provenance),
     weights: canonicalJson(specs),
     ...(probe && { probe: canonicalJson(probe) }),

@@ -27,7 +27,9 @@ export function sectionCheck(
     const width = half ? 2 : 4;
     let [at, before] = [0, 0];
     return (bytes) => {
-      for (const byte of bytes) {
+      // By index: an iterator makes an object for each byte.
+      for (let i = 0; i < bytes.length; i++) {
+        const byte = bytes[i];
         // The last byte holds the sign and the exponent; float32 keeps the exponent's lowest bit in the byte before.
         const last = at % width === width - 1;
         const special = half ? (byte & 0x7c) === 0x7c : byte === 0x7f && before & 0x80;
@@ -48,8 +50,9 @@ export function sectionCheck(
   let at = 0;
   if (name === 'zeros')
     return (bytes) => {
-      for (const byte of bytes) {
-        if (byte > high) throw bad('ARTIFACT_ZERO', 'zero point', `at most ${high}`, Math.floor(at / perRow));
+      for (let i = 0; i < bytes.length; i++) {
+        if (bytes[i] > high)
+          throw bad('ARTIFACT_ZERO', 'zero point', `at most ${high}`, Math.floor(at / perRow));
         at++;
       }
     };

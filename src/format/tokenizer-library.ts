@@ -2,6 +2,7 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import type { TokenizerSpec } from '../model/config.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import type { Tokenizer } from './tokenizer.ts';
+import { cutToFit, noRoom } from './tokenizer-cut.ts';
 
 const invalid = (expected: string, got: unknown, cause?: unknown) =>
   new AttenuateError(
@@ -38,24 +39,14 @@ export function libraryTokenizer(
       throw invalid('an unknown token for text outside the vocabulary', 'none');
     });
 
-  if (specials(false) >= maxLength)
-    throw new AttenuateError(
-      'TOKENIZER_LENGTH',
-      `[tokenizer] no room for text: expected more than ${specials(false)} tokens, got a maximum of ${maxLength}. Raise maxLength.`,
-      { maxLength, specials: specials(false) },
-    );
+  if (specials(false) >= maxLength) throw noRoom(specials(false), maxLength);
 
   return {
     encode(first, second) {
       const a = idsOf(first);
       const b = second === undefined ? null : idsOf(second);
       const room = Math.max(0, maxLength - specials(b !== null));
-      if (!b) a.length = Math.min(a.length, room);
-      else if (a.length + b.length > room) {
-        const [shorter, longer] = a.length > b.length ? [b, a] : [a, b];
-        shorter.length = Math.min(shorter.length, Math.floor(room / 2));
-        longer.length = room - shorter.length;
-      }
+      cutToFit(a, b, room);
       const { tokens, types } = layout(a.length, b ? b.length : null);
       let [nextA, nextB] = [0, 0];
       const ids = tokens.map((token) =>

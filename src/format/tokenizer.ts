@@ -1,4 +1,5 @@
 import type { TokenizerSpec } from '../model/config.ts';
+import { wordPieceTokenizer } from './tokenizer-word-piece.ts';
 
 export interface EncodedText {
   readonly ids: number[];
@@ -25,7 +26,10 @@ export interface Tokenizer {
  * @throws `TOKENIZER_INVALID`, `TOKENIZER_LENGTH` when `maxLength` has no room for the special tokens
  */
 export async function createTokenizer(spec: TokenizerSpec, maxLength: number): Promise<Tokenizer> {
+  if (spec.kind === 'wordPiece') return wordPieceTokenizer(spec, maxLength);
   if (spec.kind === 'unigram')
     return (await import('./tokenizer-unigram.ts')).unigramTokenizer(spec, maxLength);
+  const compact = (await import('./hugging-face-word-piece.ts')).compactTokenizer(spec);
+  if (compact) return wordPieceTokenizer(compact, maxLength);
   return (await import('./tokenizer-library.ts')).libraryTokenizer(spec, maxLength);
 }

@@ -77,8 +77,34 @@ export interface EncoderConfig {
   readonly integer?: IntegerSpec;
 }
 
+/** One place of a tokenizer's output: a special token's id, or all of the first (`A`) or second text; its token type. */
+export type TokenTemplate = readonly [token: number | 'A' | 'B', type: number];
+
 /** How text becomes token ids: enough to rebuild the tokenizer anywhere. */
 export type TokenizerSpec =
+  /** BERT's, without what its `tokenizer.json` says at length: what an artifact stores. */
+  | {
+      readonly kind: 'wordPiece';
+      /** Every token in the order of the ids, a space between two. */
+      readonly vocabulary: string;
+      /** Id of what stands for a word that cannot be cut into pieces. */
+      readonly unknown: number;
+      /** In front of pieces that continue a word. */
+      readonly prefix: string;
+      /** Words of more code points are unknown. */
+      readonly longestWord: number;
+      /** Whether control characters go. */
+      readonly cleanText: boolean;
+      /** Whether each Chinese character is a word. */
+      readonly ideographs: boolean;
+      readonly lowercase: boolean;
+      readonly stripAccents: boolean;
+      /** Ids of tokens that are found in a text as they are. */
+      readonly added: readonly number[];
+      readonly mask: number | null;
+      readonly single: readonly TokenTemplate[];
+      readonly pair: readonly TokenTemplate[];
+    }
   | { readonly kind: 'huggingface'; readonly tokenizer: unknown; readonly config: unknown }
   | {
       readonly kind: 'unigram';

@@ -1,3 +1,4 @@
+import { expandTokenizer } from '../../format/hugging-face-word-piece.ts';
 import type { TokenizerSpec } from '../../model/config.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 
@@ -32,7 +33,8 @@ export function pruneVocabulary(
   size: number,
   counts: ArrayLike<number>,
 ): PrunedVocabulary {
-  const json = spec?.kind === 'huggingface' ? (spec.tokenizer as TokenizerJson) : null;
+  const full = spec?.kind === 'wordPiece' ? expandTokenizer(spec) : spec;
+  const json = full?.kind === 'huggingface' ? (full.tokenizer as TokenizerJson) : null;
   const vocabulary = json?.model?.vocab;
   if (!json || typeof vocabulary !== 'object' || (json.model.type && json.model.type !== 'WordPiece'))
     throw new AttenuateError(
@@ -55,7 +57,7 @@ export function pruneVocabulary(
     [...needed, ...others.slice(0, size - needed.length)].map(([, id]) => id),
   ).sort();
   const idOf = new Map(Array.from(kept, (id, i) => [id, i]));
-  return { kept, tokenizer: renumbered(spec as HuggingFaceSpec, json, idOf) };
+  return { kept, tokenizer: renumbered(full as HuggingFaceSpec, json, idOf) };
 }
 
 function renumbered(
