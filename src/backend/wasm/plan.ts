@@ -1,7 +1,7 @@
 import { type MemoryLayout, planMemory } from '../../program/memory.ts';
 import type { Program, Value } from '../../program/program.ts';
 import { type Bindings, evaluateDim } from '../../tensor/dim.ts';
-import { RAGGED_TILE } from './kernels/gemm.ts';
+import { RAGGED_TILE } from './kernels/gemm-tile.ts';
 import type { Features } from './kernels/kernel.ts';
 import { type Lowerings, lower } from './lower.ts';
 import type { Step } from './lowering.ts';

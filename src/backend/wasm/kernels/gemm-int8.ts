@@ -1,6 +1,6 @@
 import type { FunctionBuilder, Variable } from '../assembler.ts';
 import { f32x4, type I32, i32, i32x4, type V128, v128 } from '../instructions.ts';
-import { type ProductFamily, rowPointers, TILE } from './gemm.ts';
+import { eachTile, type ProductFamily, rowPointers, TILE } from './gemm-tile.ts';
 import { integerDot, splitsOf } from './integer-dot.ts';
 import { type Features, multiplyAdd, times } from './kernel.ts';
 
@@ -38,7 +38,7 @@ export function finishInteger(
 export const int8Product: ProductFamily = {
   name: 'int8',
   most: (tiles) => tiles.int8,
-  tile({ module, features }, name, rows) {
+  tile({ module, features }, name, rows, finish) {
     const vectors = features.panel / 4;
     const wide = features.dot === 'i16';
     const outputs = rows * vectors;
@@ -49,46 +49,49 @@ export const int8Product: ProductFamily = {
       const acc = f.localArray('v128', outputs * splits);
       const b = f.localArray('v128', vectors);
       const a = f.local('v128');
-      const end = f.local('i32', i32.add(p.a, times(p.K, wide ? 2 : 1)));
-      const row = rowPointers(f, p.a, rows, p.lda);
-      for (const x of acc) f.set(x, v128.zero);
       const dot = integerDot(f, features);
-      f.while(
-        () => i32.lt_u(p.a, end),
-        () => {
-          for (let step = 0; step < roundBytes / 4; step++) {
-            for (let j = 0; j < vectors; j++)
-              f.set(
-                b[j],
-                wide
-                  ? v128.load8x8_s(p.b, step * stepBytes + 8 * j)
-                  : v128.load(p.b, step * stepBytes + 16 * j),
-              );
-            for (let i = 0; i < rows; i++) {
-              f.set(a, v128.load32_splat(row[i], 4 * step));
-              for (let j = 0; j < vectors; j++) {
-                const at = acc[(step % splits) * outputs + i * vectors + j];
-                f.set(at, dot(b[j], a, at));
+      const madd = multiplyAdd(features);
+      eachTile(f, p, rows, finish, () => {
+        const from = f.local('i32', p.b);
+        const row = rowPointers(f, f.local('i32', p.a), rows, p.lda);
+        const end = f.local('i32', i32.add(p.a, times(p.K, wide ? 2 : 1)));
+        for (const x of acc) f.set(x, v128.zero);
+        f.while(
+          () => i32.lt_u(row[0], end),
+          () => {
+            for (let step = 0; step < roundBytes / 4; step++) {
+              for (let j = 0; j < vectors; j++)
+                f.set(
+                  b[j],
+                  wide
+                    ? v128.load8x8_s(from, step * stepBytes + 8 * j)
+                    : v128.load(from, step * stepBytes + 16 * j),
+                );
+              for (let i = 0; i < rows; i++) {
+                f.set(a, v128.load32_splat(row[i], 4 * step));
+                for (let j = 0; j < vectors; j++) {
+                  const at = acc[(step % splits) * outputs + i * vectors + j];
+                  f.set(at, dot(b[j], a, at));
+                }
               }
             }
-          }
-          f.increment(p.b, (roundBytes / 4) * stepBytes);
-          for (const r of row) f.increment(r, roundBytes);
-        },
-      );
-      const madd = multiplyAdd(features);
-      finishInteger(
-        f,
-        features,
-        p,
-        rows,
-        (j) => f.set(b[0], v128.load(p.scales, 16 * j)),
-        (i, j, scale, rest) => {
-          let sum: V128 = acc[i * vectors + j];
-          for (let s = 1; s < splits; s++) sum = i32x4.add(sum, acc[s * outputs + i * vectors + j]);
-          return madd(f32x4.mul(f32x4.convert_i32x4_s(sum), scale), b[0], rest);
-        },
-      );
+            f.increment(from, (roundBytes / 4) * stepBytes);
+            for (const r of row) f.increment(r, roundBytes);
+          },
+        );
+        finishInteger(
+          f,
+          features,
+          p,
+          rows,
+          (j) => f.set(b[0], v128.load(p.scales, 16 * j)),
+          (i, j, scale, rest) => {
+            let sum: V128 = acc[i * vectors + j];
+            for (let s = 1; s < splits; s++) sum = i32x4.add(sum, acc[s * outputs + i * vectors + j]);
+            return madd(f32x4.mul(f32x4.convert_i32x4_s(sum), scale), b[0], rest);
+          },
+        );
+      });
     });
   },
 };

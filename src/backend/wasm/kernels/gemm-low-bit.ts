@@ -1,18 +1,23 @@
-import type { FunctionBuilder, Variable } from '../assembler.ts';
+import type { FunctionBuilder } from '../assembler.ts';
 import { f32x4, i16x8, i32, i32x4, type V128, v128 } from '../instructions.ts';
-import { type ProductFamily, rowPointers, TILE } from './gemm.ts';
 import { finishInteger, int8Product } from './gemm-int8.ts';
+import {
+  eachTile,
+  type Finish,
+  type ProductFamily,
+  rowPointers,
+  TILE,
+  type TileParameters,
+} from './gemm-tile.ts';
 import { integerDot, splitsOf } from './integer-dot.ts';
 import { type KernelContext, multiplyAdd, times } from './kernel.ts';
 import { codeReader, type LowBitVariant, loadScales } from './low-bit-codes.ts';
 import { ROUNDING } from './math.ts';
 
-type Tile = { [K in keyof typeof TILE]: Variable<'i32'> };
-
 /** Where the zero points of a panel's first group stand: behind as many scales. */
 function zerosBehind(
   f: FunctionBuilder,
-  p: Pick<Tile, 'K' | 'group' | 'scales'>,
+  p: Pick<TileParameters, 'K' | 'group' | 'scales'>,
   wide: boolean,
   bytes: number,
 ) {
@@ -30,6 +35,7 @@ function groupTile(
   rows: number,
   variant: LowBitVariant,
   opened: boolean,
+  finish: Finish,
 ): number {
   const vectors = features.panel / 4;
   const wide = features.dot === 'i16';
@@ -42,11 +48,9 @@ function groupTile(
     const a = f.local('v128');
     const [groupEnd, to] = f.localArray('i32', 2);
     const zerosAt = f.local('i32');
-    const reader = codeReader(f, features, variant, p.b, zerosAt);
+    const [from, first, end, scales] = f.localArray('i32', 4);
+    const reader = codeReader(f, features, variant, from, zerosAt);
     const { perStep, steps, roundBytes, groupBytes } = reader;
-    if (variant.affine && !opened) f.set(zerosAt, zerosBehind(f, p, wide, groupBytes));
-    const row = rowPointers(f, p.a, rows, p.lda);
-    const end = f.local('i32', i32.add(p.a, times(p.K, wide ? 2 : 1)));
     const dot = integerDot(f, features);
     // Sums of a group of at most 128 fit the mantissa of 1.5 · 2²³: started from its bits, they are floats already.
     const start = variant.scales === 'row' ? null : f.constant(ROUNDING);
@@ -62,9 +66,9 @@ function groupTile(
     const weights = (step: number) => {
       for (let x = 0; x < perStep; x++) {
         const index = step * perStep + x;
-        if (!wide) f.set(b[x], opened ? v128.load(p.b, 16 * index) : reader.codes(index));
+        if (!wide) f.set(b[x], opened ? v128.load(from, 16 * index) : reader.codes(index));
         else if (opened)
-          for (const half of [0, 1]) f.set(b[2 * x + half], v128.load8x8_s(p.b, 16 * index + 8 * half));
+          for (const half of [0, 1]) f.set(b[2 * x + half], v128.load8x8_s(from, 16 * index + 8 * half));
         else {
           f.set(a, reader.codes(index));
           f.set(b[2 * x], i16x8.extend_low_i8x16_s(a));
@@ -72,50 +76,58 @@ function groupTile(
         }
       }
     };
-    eachOutput((_, j) => f.emit(v128.store(to, v128.zero, 16 * j)));
-    f.while(
-      () => i32.lt_u(p.a, end),
-      () => {
-        acc.forEach((x, i) => {
-          f.set(x, start && i < outputs ? start : v128.zero);
-        });
-        if (!opened) reader.startGroup();
-        f.set(groupEnd, i32.add(p.a, p.group));
-        f.doWhile(
-          () => {
-            for (let step = 0; step < steps; step++) {
-              weights(step);
-              for (let i = 0; i < rows; i++) {
-                f.set(a, v128.load32_splat(row[i], 4 * step));
-                for (let j = 0; j < vectors; j++) {
-                  const at = acc[(step % splits) * outputs + i * vectors + j];
-                  f.set(at, dot(b[j], a, at));
+    eachTile(f, p, rows, finish, () => {
+      f.set(from, p.b);
+      f.set(first, p.a);
+      f.set(scales, p.scales);
+      if (variant.affine && !opened) f.set(zerosAt, zerosBehind(f, p, wide, groupBytes));
+      const row = rowPointers(f, first, rows, p.lda);
+      f.set(end, i32.add(p.a, times(p.K, wide ? 2 : 1)));
+      eachOutput((_, j) => f.emit(v128.store(to, v128.zero, 16 * j)));
+      f.while(
+        () => i32.lt_u(row[0], end),
+        () => {
+          acc.forEach((x, i) => {
+            f.set(x, start && i < outputs ? start : v128.zero);
+          });
+          if (!opened) reader.startGroup();
+          f.set(groupEnd, i32.add(row[0], p.group));
+          f.doWhile(
+            () => {
+              for (let step = 0; step < steps; step++) {
+                weights(step);
+                for (let i = 0; i < rows; i++) {
+                  f.set(a, v128.load32_splat(row[i], 4 * step));
+                  for (let j = 0; j < vectors; j++) {
+                    const at = acc[(step % splits) * outputs + i * vectors + j];
+                    f.set(at, dot(b[j], a, at));
+                  }
                 }
               }
-            }
-            if (opened) f.increment(p.b, 16 * steps * perStep);
-            else reader.nextRound();
-            for (const r of row) f.increment(r, roundBytes);
-          },
-          () => i32.lt_u(p.a, groupEnd),
-        );
-        for (let j = 0; j < vectors; j++) f.set(b[j], loadScales(f, variant, p.scales, j));
-        f.increment(p.scales, groupBytes);
-        eachOutput((i, j) => {
-          let sum: V128 = acc[i * vectors + j];
-          for (let s = 1; s < splits; s++) sum = i32x4.add(sum, acc[s * outputs + i * vectors + j]);
-          f.emit(v128.store(to, madd(asFloat(sum), b[j], v128.load(to, 16 * j)), 16 * j));
-        });
-      },
-    );
-    finishInteger(
-      f,
-      features,
-      p,
-      rows,
-      () => {},
-      (_, j, scale, rest, at) => madd(v128.load(at, 16 * j), scale, rest),
-    );
+              if (opened) f.increment(from, 16 * steps * perStep);
+              else reader.nextRound();
+              for (const r of row) f.increment(r, roundBytes);
+            },
+            () => i32.lt_u(row[0], groupEnd),
+          );
+          for (let j = 0; j < vectors; j++) f.set(b[j], loadScales(f, variant, scales, j));
+          f.increment(scales, groupBytes);
+          eachOutput((i, j) => {
+            let sum: V128 = acc[i * vectors + j];
+            for (let s = 1; s < splits; s++) sum = i32x4.add(sum, acc[s * outputs + i * vectors + j]);
+            f.emit(v128.store(to, madd(asFloat(sum), b[j], v128.load(to, 16 * j)), 16 * j));
+          });
+        },
+      );
+      finishInteger(
+        f,
+        features,
+        p,
+        rows,
+        () => {},
+        (_, j, scale, rest, at) => madd(v128.load(at, 16 * j), scale, rest),
+      );
+    });
   });
 }
 
@@ -157,13 +169,13 @@ function openPanel({ module, features }: KernelContext, name: string, variant: L
 export const lowBitProduct = (name: string, variant: LowBitVariant): ProductFamily => ({
   name,
   most: () => 2,
-  tile: (context, tileName, rows) => groupTile(context, tileName, rows, variant, false),
+  tile: (context, tileName, rows, finish) => groupTile(context, tileName, rows, variant, false, finish),
   opened: {
     most: (tiles) => tiles.int8,
     open: (context, panelName) => openPanel(context, panelName, variant),
-    tile: (context, tileName, rows) =>
+    tile: (context, tileName, rows, finish) =>
       variant.scales === 'row'
-        ? int8Product.tile(context, tileName, rows)
-        : groupTile(context, tileName, rows, variant, true),
+        ? int8Product.tile(context, tileName, rows, finish)
+        : groupTile(context, tileName, rows, variant, true, finish),
   },
 });

@@ -1,7 +1,7 @@
 import type { Activation } from '../../../program/ops/activation.ts';
 import { f32, f32x4, i8x16, i16x8, i32, i32x4, type V128, v128 } from '../instructions.ts';
 import { SIGNS_WIDTH } from '../panels.ts';
-import { rowPointers } from './gemm.ts';
+import { rowPointers } from './gemm-tile.ts';
 import { type KernelContext, kernel, multiplyAdd, plus, times } from './kernel.ts';
 import { activate } from './math.ts';
 

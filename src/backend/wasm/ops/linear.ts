@@ -1,9 +1,10 @@
 import type { Activation } from '../../../program/ops/activation.ts';
 import { type LinearNode, padHead } from '../../../program/ops/linear.ts';
 import { elements } from '../../../tensor/codec.ts';
-import { gemmKernel, type ProductFamily } from '../kernels/gemm.ts';
+import { gemmKernel } from '../kernels/gemm.ts';
 import { float32Product } from '../kernels/gemm-float32.ts';
 import { int8Product } from '../kernels/gemm-int8.ts';
+import type { ProductFamily } from '../kernels/gemm-tile.ts';
 import type { Kernel } from '../kernels/kernel.ts';
 import { packFloat32Kernel, packInt8Kernel } from '../kernels/pack.ts';
 import { type KernelKey, type Lowering, type OpLowering, only, type Step } from '../lowering.ts';

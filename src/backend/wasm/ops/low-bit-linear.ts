@@ -2,9 +2,9 @@ import type { Activation } from '../../../program/ops/activation.ts';
 import { type LinearNode, padHead } from '../../../program/ops/linear.ts';
 import { quantizedPitch } from '../../../program/ops/quantize-rows.ts';
 import { columnsOf } from '../../../tensor/codec.ts';
-import { type ProductFamily, RAGGED_TILE } from '../kernels/gemm.ts';
 import { lowBitProduct } from '../kernels/gemm-low-bit.ts';
 import { differences, gemmSignsKernel } from '../kernels/gemm-signs.ts';
+import { type ProductFamily, RAGGED_TILE } from '../kernels/gemm-tile.ts';
 import type { Features, Kernel } from '../kernels/kernel.ts';
 import { factorOf, type LowBitVariant } from '../kernels/low-bit-codes.ts';
 import {
