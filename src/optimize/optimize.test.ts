@@ -151,27 +151,24 @@ describe('optimize', () => {
   it('takes the smallest within a point when no limit is given, and writes it', async () => {
     const { services } = fakes();
     const card = await run(services);
-    expect(card.rows.map(({ name }) => name)).toEqual(['float', 'int8', 'int8, float embeddings']);
+    expect(card.rows.map(({ name }) => name)).toEqual(['float', 'int8', 'int4, int8 embeddings']);
     expect(card).toMatchObject({
-      chosen: 'int8',
+      chosen: 'int4, int8 embeddings',
       refusal: null,
       goal: 'smallest',
       budget: { maxDrop: 0.01 },
     });
-    const [float, int8] = card.rows.filter(isMeasured);
+    const [float, int8, int4] = card.rows.filter(isMeasured);
     expect(float).toMatchObject({ drop: { value: 0, low: 0, high: 0 }, agreement: { value: 1 } });
     expect(float.metric).toMatchObject({ name: 'accuracy', value: 1, n: 45 });
-    expect(int8).toMatchObject({
-      chosen: true,
-      meetsBudget: true,
-      pareto: true,
-      latencyMs: { samples: 100 },
-    });
+    expect(int8).toMatchObject({ chosen: false, meetsBudget: true, latencyMs: { samples: 100 } });
+    expect(int4).toMatchObject({ chosen: true, meetsBudget: true, pareto: true });
+    expect(int4.sizeBytes).toBeLessThan(int8.sizeBytes);
     expect(int8.sizeBytes).toBeLessThan(float.sizeBytes / 2);
     expect(int8.energyMj.value).toBeLessThan(float.energyMj.value!);
     expect(int8.energyMj.provenance).toBe('estimated');
     expect(JSON.parse(await readFile(join(out, 'model.safetensors'), 'utf8')).recipe).toContain('quantize');
-    expect(card.artifact).toEqual({ file: 'model.safetensors', sizeBytes: int8.sizeBytes });
+    expect(card.artifact).toEqual({ file: 'model.safetensors', sizeBytes: int4.sizeBytes });
     expect(card.drift?.ratio).toBe(1);
     expect(JSON.parse(JSON.stringify(card))).toEqual(card);
   });
@@ -187,7 +184,7 @@ describe('optimize', () => {
     expect(card.rows.map(({ name }) => name)).toEqual([
       'float',
       'int8',
-      'int8, float embeddings',
+      'int4, int8 embeddings',
       'local(64)',
       'local(64) + int8',
     ]);
@@ -197,15 +194,15 @@ describe('optimize', () => {
     const card = await run(fakes().services, { budget: { maxSizeBytes: 100 } });
     expect(card.chosen).toBeNull();
     expect(card.artifact).toBeNull();
-    expect(card.refusal).toMatch(/None of 3 candidates.*Nearest: int8 \(size/);
+    expect(card.refusal).toMatch(/None of 3 candidates.*Nearest: int4, int8 embeddings \(size/);
     expect(await readdir(out)).toEqual(['.attenuate-work']);
   });
 
   it('loses only the candidate that fails', async () => {
-    const crashed = await run(fakes({ crash: '"embeddings":true' }).services);
+    const crashed = await run(fakes({ crash: '"bits":8' }).services);
     expect(crashed.rows[1]).toMatchObject({ name: 'int8', failed: { code: 'CANDIDATE_CRASHED' } });
-    expect(crashed.chosen).toBe('int8, float embeddings');
-    const broken = await run(fakes({ nan: '"embeddings":false' }).services);
+    expect(crashed.chosen).toBe('int4, int8 embeddings');
+    const broken = await run(fakes({ nan: '"bits":4' }).services);
     expect(broken.rows[2]).toMatchObject({ failed: { code: 'OUTPUT_NOT_FINITE' } });
   });
 
@@ -250,7 +247,7 @@ describe('optimize', () => {
     expect(card.rows.map(({ name }) => name)).toEqual([
       'float',
       'int8',
-      'int8, float embeddings',
+      'int4, int8 embeddings',
       ...['near', 'small', 'ninth', 'near + int8', 'ninth + int8'],
     ]);
     expect(card.rows[3]).toMatchObject({ recipe: [{ ...local, layers: 'all' }] });

@@ -137,7 +137,7 @@ class Run {
     if (first.failed)
       throw new AttenuateError(first.failed.code, first.failed.message, { candidate: float.name });
     const { lengths } = first.measurement;
-    const others = candidates(model, lengths, options.recipes);
+    const others = candidates(model, lengths, texts.length > 0, options.recipes);
     // The drift check and the writing of the artifact are parts too.
     this.total = others.length + 3;
     const finished: [Candidate, Finished][] = [[float, first]];

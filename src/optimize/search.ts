@@ -1,6 +1,7 @@
 import type { Recipe } from '../compress/index.ts';
 import type { Model } from '../model/config.ts';
 import { isMatrix, names } from '../model/names.ts';
+import { columnsOf, GROUP_SIZES, isFloat, type WeightSpec } from '../tensor/codec.ts';
 import { quantile } from './metrics.ts';
 import type { Budget, CandidateRow } from './result.ts';
 
@@ -15,26 +16,20 @@ const CUT_SHARE = 0.05;
 
 /** Name of the row that the others are compared with. */
 export const baselineName = (model: Model): string =>
-  [...model.weights.specs.values()].some(({ codec }) => codec === 'int8') ? 'given' : 'float';
+  [...model.weights.specs.values()].every(({ codec }) => isFloat(codec)) ? 'float' : 'given';
 
 /**
  * Recipes worth building for a model and the token counts of the data, the empty one left out. Those that were asked
  * for stand in place of the usual windows.
+ * @param text whether there is text that steps can be calibrated on
  */
 export function candidates(
   model: Model,
   lengths: readonly number[],
+  text: boolean,
   asked?: readonly Candidate[],
 ): Candidate[] {
-  const { specs } = model.weights;
-  const open = [...specs].filter(([name, { codec }]) => isMatrix(name) && codec !== 'int8');
-  const quantizers: Candidate[] = [];
-  if (open.length > 0) quantizers.push({ name: 'int8', recipe: [{ step: 'quantize', bits: 8 }] });
-  if (open.some(([name]) => name === names.word) && open.length > 1)
-    quantizers.push({
-      name: 'int8, float embeddings',
-      recipe: [{ step: 'quantize', bits: 8, embeddings: false }],
-    });
+  const quantizers = widths(model, text && model.tokenizer !== null);
   const long = quantile(lengths, 1 - CUT_SHARE);
   const dense = model.config.layers.every(({ attention }) => attention.kind === 'dense');
   const windows = WINDOWS.filter((window) => dense && long > window + 1).flatMap((window): Candidate[] => {
@@ -53,6 +48,32 @@ export function candidates(
       quantizers.slice(0, 1).map((q) => ({ name: `${name} + ${q.name}`, recipe: [...recipe, ...q.recipe] })),
     );
   return [...quantizers, ...others, ...both];
+}
+
+/** The model in 8 and in 4 bits: to the nearest code, and where there is text by the methods that look at it. */
+function widths({ weights: { specs } }: Model, text: boolean): Candidate[] {
+  const open = [...specs].filter(([name, { codec }]) => isMatrix(name) && isFloat(codec));
+  const word = open.find(([name]) => name === names.word);
+  const products = open.length > (word ? 1 : 0);
+  const step = (name: string, options: object): Candidate => ({
+    name,
+    recipe: [{ step: 'quantize', ...options }],
+  });
+  const list: Candidate[] = [];
+  if (open.length > 0) list.push(step('int8', { bits: 8 }));
+  if (!products) return list;
+  if (text) list.push(step('int8 smoothed', { bits: 8, method: 'smoothquant' }));
+  const int4 = { bits: 4, ...(text && { method: 'gptq' }) };
+  if (!word) return [...list, step('int4', int4)];
+  list.push(step('int4, int8 embeddings', { ...int4, embeddings: 'int8' }));
+  if (text) list.push(step('int4', { ...int4, embeddings: `int4${groupOf(word[1])}` }));
+  return list;
+}
+
+/** The largest groups that a table's rows split into: a lookup has less to lose by them than a product. */
+function groupOf({ shape }: WeightSpec): string {
+  const size = GROUP_SIZES.toReversed().find((group) => columnsOf(shape) % group === 0);
+  return size === undefined ? '' : `-g${size}`;
 }
 
 type Compared = Pick<CandidateRow, 'sizeBytes' | 'plannedPeakBytes' | 'latencyMs' | 'drop'>;
