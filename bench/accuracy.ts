@@ -5,26 +5,12 @@ import { load, loadModel } from '../src/runtime/index.ts';
 import type { TextModel } from '../src/runtime/types.ts';
 import { integerRow } from './integer.ts';
 import { cosine } from './outputs.ts';
-import { describe, fastestPeer, type Peer, type Precision } from './peers.ts';
+import { describe, type Precision } from './peers.ts';
+import { quantizedRows } from './quantization.ts';
 import { betterBy, failedRow, type Row } from './report.ts';
 import { embedOurs, openUse, type Pair, readPairs, STSB_METRIC, stsb } from './stsb.ts';
 import type { Subjects } from './subjects.ts';
-
-const WEB = 'onnxruntime-web';
-const embedPeer =
-  (peer: Peer, model: TextModel) =>
-  async (texts: string[]): Promise<Float32Array[]> => {
-    const vectors: Float32Array[] = [];
-    for (const text of texts) vectors.push(await peer.embed(await model.tokenize(text)));
-    return vectors;
-  };
-
-async function openWeb(subjects: Subjects, precision: Precision): Promise<Peer> {
-  const ids = await subjects.ids(256);
-  const found = await fastestPeer(WEB, await subjects.model('float32'), precision, ids, null);
-  if ('unavailable' in found) throw new Error(found.unavailable);
-  return found.peer;
-}
+import { embedPeer, openWeb, WEB } from './web-peer.ts';
 
 interface Golden {
   readonly sentences: readonly { text: string; ids: number[]; embedding: number[] }[];
@@ -154,6 +140,7 @@ export async function accuracy(subjects: Subjects): Promise<Row[]> {
     ['golden-f32', () => golden(subjects)],
     ['stsb-dev-f32', async () => stsbRow(subjects, 'stsb-dev-f32', 'float32', await readPairs())],
     ['stsb-dev-int8-plain', async () => stsbRow(subjects, 'stsb-dev-int8-plain', 'int8', await readPairs())],
+    ...quantizedRows.map(([id, row]): [string, () => Promise<Row>] => [id, () => row(subjects)]),
     [
       'stsb-dev-integer-only',
       async () => integerRow('stsb-dev-integer-only', await subjects.model('float32')),
