@@ -61,7 +61,8 @@ describe('attenuate optimize --attention', () => {
     expect(rows).toContain('local(left=4,right=4)@every2');
     expect(rows).toContain('local(left=4,right=4)@every2 + int8');
     expect(said).toContain('local(left=4,right=4)@every2 + int8');
-    expect(card.data.calibration).toBeUndefined();
+    // 4 bits and smoothed 8 bits look at the training text.
+    expect(card.data.calibration).toBeGreaterThan(0);
   });
 
   const cardOf = (out: string): CardData => JSON.parse(readFileSync(join(at(out), 'card.json'), 'utf8'));
