@@ -119,7 +119,7 @@ export function speedPage(store: Store): string {
 Written by \`npm run bench -- attention\`, which goes on where it stopped and measures in parts (\`--only d32-n4096\`, \`--minutes 4\`). All figures are measured, on one thread.
 
 - **ms**: attention alone, ${HEADS} heads, with queries, keys and values where the kernels read them and the output left where they write it: what it costs inside a model. A peer's time is that of a run of its session, in which its inputs and output are copied; it is the faster of two graphs, plain operators or its own fused one.
-- **× dense**: how many times faster than our own dense attention. Every contender is timed in turn with one loop of multiply-adds, so that what a neighbour on the machine takes drops out.
+- **× dense**: how many times faster than our own dense attention. It is a ratio of medians; contenders are timed in turn, in batches.
 - **peak**: ours is the arena with inputs, output and scratch, exact before anything runs; a peer's is what its process held above its inputs.
 - **relative L1**: against dense attention in float64 on inputs of unit variance. Mechanisms that do not compute dense attention are far from it there; what they do to a real model is in [attention.md](attention.md). *Agrees*: with what the mechanism stands for, masked attention in float64 or (n = 128) its own float64 reference.
 - Machines:

@@ -1,4 +1,3 @@
-import { spinLoop } from '../ceiling.ts';
 import { median } from '../outputs.ts';
 import { PEERS } from '../peers.ts';
 import { failedRow, type Row } from '../report.ts';
@@ -14,17 +13,17 @@ export function sizesOf(part: string): { D: number; n: number } {
 }
 
 /** How many times faster than another contender of the same part; null where one of them has no time. */
-export function timesFaster(part: Part<Figure>, { spins }: Figure, than: string): number | null {
-  const other = part.figures.find(({ name }) => name === than)?.spins ?? null;
-  return spins === null || other === null ? null : other / spins;
+export function timesFaster(part: Part<Figure>, { ms }: Figure, than: string): number | null {
+  const other = part.figures.find(({ name }) => name === than)?.ms ?? null;
+  return ms === null || other === null ? null : other / ms;
 }
 
-/** Share of the 128-bit ceiling that dense attention reaches: its multiply-adds over those of the loop in its time. */
+/** Share of the 128-bit ceiling of that machine that dense attention reaches. */
 export function shareOfCeiling(id: string, { figures, machine }: Part<Figure>): number | null {
   const { D, n } = sizesOf(id);
-  const spins = figures.find(({ name }) => name === 'dense')?.spins ?? null;
-  const loop = spinLoop(machine.ceilings.f32Fused === null ? 'f32MulAdd' : 'f32Fused');
-  return spins === null || !loop ? null : (4 * HEADS * n * n * D) / (spins * loop.operations);
+  const ms = figures.find(({ name }) => name === 'dense')?.ms ?? null;
+  const ceiling = machine.ceilings.f32Fused ?? machine.ceilings.f32MulAdd;
+  return ms === null || ceiling === null ? null : (4 * HEADS * n * n * D) / (ms * 1e6) / ceiling;
 }
 
 const isPeer = (name: string): boolean => (PEERS as readonly string[]).includes(name);

@@ -8,7 +8,7 @@ interface Curve {
   readonly id: string;
   readonly name: string;
   readonly D: number;
-  readonly points: readonly { readonly n: number; readonly figure: Figure & { spins: number } }[];
+  readonly points: readonly { readonly n: number; readonly figure: Figure & { ms: number } }[];
 }
 
 /** Curves of all mechanisms, in the order of the benchmark. */
@@ -23,8 +23,8 @@ function curvesOf({ settings }: Store): Curve[] {
         .flatMap(([id, { figures }]) => {
           const figure = figures.find((known) => known.name === name);
           const size = sizesOf(id);
-          return size.D === D && figure && figure.spins !== null
-            ? [{ n: size.n, figure: figure as Figure & { spins: number } }]
+          return size.D === D && figure && figure.ms !== null
+            ? [{ n: size.n, figure: figure as Figure & { ms: number } }]
             : [];
         })
         .sort((a, b) => a.n - b.n),
@@ -52,7 +52,7 @@ const BOUND_TO_BE_LINEAR = /^(local|performer|relu-linear|cosformer|hedgehog|lin
 function linearity(curves: readonly Curve[]): Row[] {
   const growth = new Map(variants().map(({ name, mechanism }) => [name, mechanism.growth.time]));
   return curves.flatMap(({ id, name, points }) => {
-    const perToken = points.filter(({ n }) => n >= 2048).map(({ n, figure }) => figure.spins / n);
+    const perToken = points.filter(({ n }) => n >= 2048).map(({ n, figure }) => figure.ms / n);
     if (/n²/.test(growth.get(name)!) || perToken.length < 2) return [];
     const spread = Math.max(...perToken) / Math.min(...perToken) - 1;
     const bound = BOUND_TO_BE_LINEAR.test(name);
@@ -85,7 +85,7 @@ export function crossovers(store: Store): Crossover[] {
     if (name === 'dense') return [];
     const advantage = points.flatMap(({ n, figure }) => {
       const at = dense.points.find((point) => point.n === n);
-      return at ? [{ n, times: at.figure.spins / figure.spins }] : [];
+      return at ? [{ n, times: at.figure.ms / figure.ms }] : [];
     });
     if (advantage.length < 2) return [];
     const slower = advantage.findLastIndex(({ times }) => times <= 1);
@@ -125,15 +125,14 @@ function constancy(curves: readonly Curve[]): Row[] {
         ? [
             {
               name: curve.name,
-              us: (figure.ms! * 1000) / figure.keptBlocks,
-              spins: figure.spins / figure.keptBlocks,
+              us: (figure.ms * 1000) / figure.keptBlocks,
             },
           ]
         : [];
     });
     if (perBlock.length < 2) return [];
-    const spins = perBlock.map((p) => p.spins);
-    const spread = Math.max(...spins) / Math.min(...spins) - 1;
+    const times = perBlock.map((p) => p.us);
+    const spread = Math.max(...times) / Math.min(...times) - 1;
     return [
       row(
         `kept-block-d${D}-n${KEPT_AT}`,

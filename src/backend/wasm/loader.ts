@@ -150,7 +150,8 @@ export class WeightLoader {
   private floats(spec: WeightSpec, bytes: Uint8Array): Float32Array {
     if (spec.codec === 'float16') return decodeFloat16(bytes);
     if (spec.codec === 'bfloat16') return decodeBfloat16(bytes);
-    const aligned = bytes.byteOffset % 4 ? bytes.slice() : bytes;
+    // Copied with the constructor: `slice` of a Node Buffer is a view.
+    const aligned = bytes.byteOffset % 4 ? new Uint8Array(bytes) : bytes;
     return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.length >> 2);
   }
 
