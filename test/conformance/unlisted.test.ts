@@ -6,7 +6,12 @@ import { WasmEngine } from '../../src/backend/wasm/engine.ts';
 import { probeFeatures } from '../../src/backend/wasm/probe.ts';
 import { buildBlockMask } from '../../src/program/mask/block-mask.ts';
 import { and, type MaskExpression, not, or } from '../../src/program/mask/expression.ts';
-import { type AttentionNode, type AttentionOptions, attention, stacked } from '../../src/program/ops/attention.ts';
+import {
+  type AttentionNode,
+  type AttentionOptions,
+  attention,
+  stacked,
+} from '../../src/program/ops/attention.ts';
 import { rowAttention } from '../../src/program/ops/row-attention.ts';
 import { scoredAttention } from '../../src/program/ops/scored-attention.ts';
 import type { Value } from '../../src/program/program.ts';
@@ -29,7 +34,8 @@ const OPS: Readonly<Record<string, (t: Tracer, sources: Sources, options: Attent
     attention(t, sources, { ...options, blocks: { query: 16, key: 32 } })[0],
   scoredAttention: (t, sources, options) => scoredAttention(t, sources, { ...options, score: softcap(2) })[0],
   'rowAttention, topK': (t, sources, options) => rowAttention(t, sources, options, { kind: 'topK', k: 4 })[0],
-  'rowAttention, entmax15': (t, sources, options) => rowAttention(t, sources, options, { kind: 'entmax15' })[0],
+  'rowAttention, entmax15': (t, sources, options) =>
+    rowAttention(t, sources, options, { kind: 'entmax15' })[0],
 };
 
 const small = fc.nat(70);
@@ -41,7 +47,11 @@ const patterns: fc.Arbitrary<MaskExpression> = fc.letrec<{ mask: MaskExpression 
     small.map(global),
     fc.tuple(fc.integer({ min: 2, max: 90 }), fc.integer({ min: 1, max: 2 })).map(([b, s]) => fixed(b, s)),
     fc
-      .record({ density: fc.double({ min: 0, max: 0.6, noNaN: true }), block: fc.integer({ min: 1, max: 64 }), seed: small })
+      .record({
+        density: fc.double({ min: 0, max: 0.6, noNaN: true }),
+        block: fc.integer({ min: 1, max: 64 }),
+        seed: small,
+      })
       .map(randomDensity),
     tie('mask').map(not),
     fc.tuple(tie('mask'), tie('mask')).map(([a, b]) => and(a, b)),
@@ -50,8 +60,18 @@ const patterns: fc.Arbitrary<MaskExpression> = fc.letrec<{ mask: MaskExpression 
 })).mask;
 
 /** Blocks of keys that each block of queries does not list. */
-function unlisted(mask: MaskExpression, n: number, { query, key }: AttentionNode['attributes']['blocks']): number[][] {
-  const { starts, ends, entries } = buildBlockMask(mask, { heads: H, queries: n, keys: n, queryBlock: query, keyBlock: key });
+function unlisted(
+  mask: MaskExpression,
+  n: number,
+  { query, key }: AttentionNode['attributes']['blocks'],
+): number[][] {
+  const { starts, ends, entries } = buildBlockMask(mask, {
+    heads: H,
+    queries: n,
+    keys: n,
+    queryBlock: query,
+    keyBlock: key,
+  });
   return Array.from(starts, (start, i) => {
     const listed = new Set(Array.from({ length: ends[i] - start }, (_, e) => entries[2 * (start + e)]));
     return Array.from({ length: Math.ceil(n / key) }, (_, k) => k).filter((k) => !listed.has(k));
@@ -68,7 +88,11 @@ describe.each(Object.entries(OPS))('%s', (_, emit) => {
           t.output(emit(t, sources, { heads: H, headSize: D, scale: 0.4, mask }));
         });
         const { blocks } = (program.nodes[0] as AttentionNode).attributes;
-        const options = { features: { ...probeFeatures(), panel: 8 as const }, tiles: { float32: 4, int8: 4 }, threads: 1 };
+        const options = {
+          features: { ...probeFeatures(), panel: 8 as const },
+          tiles: { float32: 4, int8: 4 },
+          threads: 1,
+        };
         const engine = await WasmEngine.create(program, new Map(), options);
         try {
           const qkv = new Random(seed).gaussians(3 * H * n * D);
