@@ -5,6 +5,7 @@ import { expect, it } from 'vitest';
 import { madeEncoder } from '../../test/made-encoder.ts';
 import { loadModel } from '../runtime/index.ts';
 import { Random } from '../tensor/random.ts';
+import { nodePlace } from '../train/index.ts';
 import { applyRecipe } from './recipe.ts';
 import type { StepContext } from './step.ts';
 
@@ -21,7 +22,7 @@ const context = (more: object = {}): StepContext => ({
   training: {
     texts: async () => DATA.slice(0, 240).map(({ text }) => text),
     labels: async () => DATA.slice(0, 240).map(({ label }) => label),
-    folder: mkdtempSync(join(tmpdir(), 'attenuate-finetune-')),
+    place: nodePlace(mkdtempSync(join(tmpdir(), 'attenuate-finetune-'))),
     threads: 1,
     ...more,
   },

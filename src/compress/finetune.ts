@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { hashText } from '../format/hash-model.ts';
 import { memoryStore } from '../format/memory-store.ts';
 import type { Model } from '../model/config.ts';
 import { names } from '../model/names.ts';
@@ -6,7 +7,7 @@ import { encode, type Weight } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { Random } from '../tensor/random.ts';
 import { labelsObjective } from '../train/objective/labels.ts';
-import { runTraining, settingOf, sha256, tokensOf } from './distill/run.ts';
+import { runTraining, settingOf, tokensOf } from './distill/run.ts';
 import { trainingFields } from './distill/training-schema.ts';
 import type { StepDefinition } from './step.ts';
 
@@ -47,7 +48,7 @@ export const finetuneClassification: StepDefinition<Options> = {
     const classifier = await withHead(model, labels, options.seed);
     const tokens = await tokensOf(classifier, setting, options);
     const objective = labelsObjective((text) => places.get(given[text])!, options.smoothing);
-    const named = { ...setting, key: sha256(setting.key + given.join('\n')) };
+    const named = { ...setting, key: await hashText(setting.key + given.join('\n')) };
     return runTraining(classifier, tokens, objective, options, named, context);
   },
 };

@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import type { Calibration } from '../attention/mechanism.ts';
 import type { Model } from '../model/config.ts';
+import type { TrainingPlace } from '../train/place.ts';
 import type { TrainingProgress } from '../train/train.ts';
 import type { Distribution, Watch } from './quantize/distribution.ts';
 import type { ObservedInputs, ObserveRequest } from './quantize/statistics.ts';
@@ -34,8 +35,8 @@ export interface TrainingContext {
   texts(): Promise<readonly string[]>;
   /** The label of each text, where they have some. */
   labels?(): Promise<readonly string[]>;
-  /** Where finished parts and the state of a run are kept; the same folder again lets it go on. */
-  readonly folder: string;
+  /** Where finished parts and the state of a run are kept; the same files again let it go on. */
+  readonly place: TrainingPlace;
   readonly threads: number;
   readonly onProgress?: (progress: TrainingProgress) => void;
 }

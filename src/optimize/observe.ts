@@ -9,7 +9,7 @@ import {
   type ProductInput,
   productInputs,
 } from '../compress/index.ts';
-import { hashModel } from '../format/node/hash-model.ts';
+import { hashModel } from '../format/hash-model.ts';
 import type { Model } from '../model/config.ts';
 import { traceEncoder } from '../model/encoder.ts';
 import type { Program } from '../program/program.ts';

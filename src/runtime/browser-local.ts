@@ -1,42 +1,9 @@
-import type { PoolMember } from '../backend/wasm/pool.ts';
 import { openArtifact } from '../format/artifact.ts';
 import { bytesSource, urlSource } from '../format/byte-source.ts';
 import { AttenuateError } from '../tensor/error.ts';
+import { browserPlatform } from './browser-platform.ts';
 import { loadOn } from './load.ts';
-import type { Platform } from './platform.ts';
 import type { LoadOptions, TextModel } from './types.ts';
-
-/** Helper threads are workers of the same file as the worker that holds the model. */
-const platform = (workerUrl: string | null): Platform => {
-  const threads = workerUrl !== null && globalThis.crossOriginIsolated === true;
-  return {
-    name: 'browser',
-    defaultThreads: threads ? navigator.hardwareConcurrency || 1 : 1,
-    maxThreads: threads ? navigator.hardwareConcurrency || 1 : 1,
-    threadsReason:
-      workerUrl === null
-        ? "a page's own thread may not wait for others"
-        : 'the page is not cross-origin isolated (COOP and COEP headers)',
-    enableWide: () => false,
-    spawn: async (members: readonly PoolMember[]) => {
-      const workers = members.map((member) => {
-        const worker = new Worker(workerUrl!, { type: 'module' });
-        worker.postMessage({ kind: 'serve', member });
-        return worker;
-      });
-      await Promise.all(
-        workers.map(
-          (worker) =>
-            new Promise<void>((resolve, reject) => {
-              worker.onmessage = () => resolve();
-              worker.onerror = reject;
-            }),
-        ),
-      );
-      return { terminate: () => workers.forEach((w) => void w.terminate()) };
-    },
-  };
-};
 
 /** Loads on this very thread: inside a worker, or in a page that asked for it. `workerUrl` is where helpers come from. */
 export async function loadLocal(
@@ -52,7 +19,7 @@ export async function loadLocal(
     typeof bytes === 'string' ? urlSource(bytes, { signal: options.signal }) : bytesSource(bytes),
   );
   try {
-    return await loadOn(platform(workerUrl), model, options, model);
+    return await loadOn(browserPlatform(workerUrl), model, options, model);
   } finally {
     await model.weights.close?.();
   }

@@ -2,11 +2,11 @@ import { WasmEngine } from '../backend/wasm/engine.ts';
 import type { Model } from '../model/config.ts';
 import type { Program, Value } from '../program/program.ts';
 import { configure } from './configure.ts';
-import { nodePlatform } from './node/platform.ts';
+import { thisThread } from './this-thread.ts';
 
 /** An engine that runs a Program, or a cut of one, with a model's weights: those that it reads, no more. */
 export async function openProgram(model: Model, program: Program): Promise<WasmEngine> {
-  const { features, tiles } = await configure(model.config, { threads: 1 }, nodePlatform);
+  const { features, tiles } = await configure(model.config, { threads: 1 }, thisThread);
   const used = new Set(program.nodes.flatMap((node) => node.parameters.map(({ name }) => name)));
   const specs = new Map([...model.weights.specs].filter(([name]) => used.has(name)));
   const engine = await WasmEngine.create(program, specs, { features, tiles, threads: 1 });

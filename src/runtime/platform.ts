@@ -4,7 +4,7 @@ import type { AgreementStore } from './agreement.ts';
 
 /** What differs between Node and a browser; everything else in the runtime is the same code. */
 export interface Platform {
-  readonly name: 'node' | 'browser';
+  readonly name: 'node' | 'browser' | 'any';
   /** Threads when none are asked for. */
   readonly defaultThreads: number;
   /** Most threads that this place can give, and the reason when that is 1. */

@@ -1,7 +1,4 @@
-import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { fileSource } from '../format/node/file-source.ts';
-import { writeWhole } from '../format/node/whole-file.ts';
+import type { FileStore } from '../format/file-store.ts';
 import { encodeSafetensorsHeader, readSafetensorsHeader } from '../format/safetensors.ts';
 import { AttenuateError } from '../tensor/error.ts';
 
@@ -26,7 +23,8 @@ const FORMAT = 'attenuate-checkpoint';
 
 /** Writes a checkpoint in one go: after a kill at any moment either the one before or this one is there, whole. */
 export async function writeCheckpoint(
-  path: string,
+  files: FileStore,
+  name: string,
   key: string,
   state: TrainingState,
   blocks: Blocks,
@@ -34,7 +32,7 @@ export async function writeCheckpoint(
   const tensors = [...blocks].map(([name, { length }]) => ({ name, dtype: 'F32' as const, shape: [length] }));
   const header = encodeSafetensorsHeader(tensors, { format: FORMAT, key, state: JSON.stringify(state) });
   const bytes = [...blocks.values()].map((b) => new Uint8Array(b.buffer, b.byteOffset, b.byteLength));
-  await writeWhole(path, [header, ...bytes]);
+  await files.write(name, [header, ...bytes]);
 }
 
 /**
@@ -42,46 +40,45 @@ export async function writeCheckpoint(
  * @throws `CHECKPOINT_OTHER` for one of another run, `CHECKPOINT_DAMAGED`, the codes of `readSafetensorsHeader`
  */
 export async function readCheckpoint(
-  path: string,
+  files: FileStore,
+  file: string,
   key: string,
   blocks: Blocks,
 ): Promise<TrainingState | null> {
-  if (!existsSync(path)) return null;
-  const source = await fileSource(path);
+  const source = await files.open(file);
+  if (!source) return null;
   try {
     const { metadata, tensors } = await readSafetensorsHeader(source);
     if (metadata.get('format') !== FORMAT || metadata.get('key') !== key)
       throw new AttenuateError(
         'CHECKPOINT_OTHER',
-        `[train] checkpoint of another run: expected one made with the same data, model and options, got ${path}. Choose another folder, or start over without resume.`,
-        { path },
+        `[train] checkpoint of another run: expected one made with the same data, model and options, got ${file}. Choose another folder, or start over without resume.`,
+        { file },
       );
     for (const [name, block] of blocks) {
       const tensor = tensors.get(name);
       if (tensor?.dtype !== 'F32' || tensor.byteLength !== block.byteLength)
-        throw damaged(path, `${block.length} numbers of ${name}`, tensor ? `${tensor.shape}` : 'none');
+        throw damaged(file, `${block.length} numbers of ${name}`, tensor ? `${tensor.shape}` : 'none');
       const bytes = await source.read(tensor.offset, tensor.byteLength);
       new Uint8Array(block.buffer, block.byteOffset, block.byteLength).set(bytes);
     }
-    return checkState(path, metadata.get('state'));
+    return checkState(file, metadata.get('state'));
   } finally {
     await source.close();
   }
 }
 
-export const removeCheckpoint = (path: string): Promise<void> => rm(path, { force: true });
-
-function checkState(path: string, text: string | undefined): TrainingState {
+function checkState(file: string, text: string | undefined): TrainingState {
   try {
     const state: TrainingState = JSON.parse(text ?? '');
     if (Number.isInteger(state.step) && state.step >= 0) return state;
   } catch {}
-  throw damaged(path, 'the state of a run', text?.slice(0, 80));
+  throw damaged(file, 'the state of a run', text?.slice(0, 80));
 }
 
-const damaged = (path: string, expected: string, got: unknown) =>
+const damaged = (file: string, expected: string, got: unknown) =>
   new AttenuateError(
     'CHECKPOINT_DAMAGED',
-    `[train] damaged checkpoint ${path}: expected ${expected}, got ${got ?? 'none'}. Start over without resume.`,
-    { path },
+    `[train] damaged checkpoint ${file}: expected ${expected}, got ${got ?? 'none'}. Start over without resume.`,
+    { file },
   );

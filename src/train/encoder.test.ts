@@ -5,9 +5,11 @@ import { describe, expect, it } from 'vitest';
 import { madeEncoder } from '../../test/made-encoder.ts';
 import { buildStudent } from '../compress/distill/student.ts';
 import { studentSchema } from '../compress/distill/student-spec.ts';
+import { folderFiles } from '../format/node/folder-files.ts';
 import { createTokenizer } from '../format/tokenizer.ts';
 import type { Model } from '../model/config.ts';
 import { loadModel } from '../runtime/index.ts';
+import { nodePlatform } from '../runtime/node/platform.ts';
 import { decode } from '../tensor/codec.ts';
 import { Random } from '../tensor/random.ts';
 import { tokenTexts } from './data/tokens.ts';
@@ -46,6 +48,7 @@ async function setting(): Promise<{ student: Model; options: EncoderTraining; ro
       batch: { size: 16, seed: 1 },
       evaluateEvery: 10,
       threads: 1,
+      platform: nodePlatform,
       update: {
         schedule: { peak: 2e-3, steps: STEPS, warmup: 4, decay: 'cosine', floor: 0 },
         beta1: 0.9,
@@ -96,7 +99,8 @@ describe('distilling embeddings', () => {
       const options = { ...plain, dropout };
       const whole = await trainEncoder(student, options);
       const checkpoint = {
-        path: join(folder, `run${dropout}.safetensors`),
+        files: folderFiles(folder),
+        name: `run${dropout}.safetensors`,
         key: 'k',
         everySeconds: 1e9,
         resume: true,

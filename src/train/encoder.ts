@@ -9,7 +9,7 @@ import { withFakeInputs, withFakeWeights } from '../program/gradient/with-fake-q
 import type { Program } from '../program/program.ts';
 import { traceOn } from '../program/trace.ts';
 import { configure } from '../runtime/configure.ts';
-import { nodePlatform } from '../runtime/node/platform.ts';
+import type { Platform } from '../runtime/platform.ts';
 import { type EncodeOptions, encode, type WeightSpec } from '../tensor/codec.ts';
 import { type BatchOptions, encoderInputs, epochBatches, type TextBatch } from './data/batches.ts';
 import type { TokenTexts } from './data/tokens.ts';
@@ -33,6 +33,7 @@ export interface EncoderTraining
   /** Probability of dropping what a residual sum adds, 0 by default. */
   readonly dropout?: number;
   readonly threads: number;
+  readonly platform: Platform;
   /** The model's weights that change, by name. Default all. */
   readonly trainable?: (name: string) => boolean;
   /** How weights will be stored afterwards: the run computes as the stored model will, and trains what is stored. */
@@ -52,7 +53,7 @@ export async function trainEncoder(
   model: Model,
   options: EncoderTraining,
 ): Promise<{ model: Model; result: TrainingResult }> {
-  const { texts, training, heldOut, batch, update, threads, objective, dropout } = options;
+  const { texts, training, heldOut, batch, update, threads, platform, objective, dropout } = options;
   const own = masterSpecs(model.weights.specs);
   const extra = extraStore(objective);
   const specs = new Map([...own, ...extra.specs]);
@@ -66,13 +67,13 @@ export async function trainEncoder(
     storedWeights(differentiate(whole, { trainable, dropout: drop }), options.stored);
   const program = differentiated(dropout);
   const forward = forwardPart(dropout ? differentiated() : program);
-  const { features, tiles, threads: had } = await configure(model.config, { threads }, nodePlatform);
+  const { features, tiles, threads: had } = await configure(model.config, { threads }, platform);
   const names = program.trainable.map(({ name }) => name);
   const machine = await TrainingEngine.create(program, {
     features,
     tiles,
     threads: had,
-    spawn: nodePlatform.spawn,
+    spawn: platform.spawn,
     forward: [forward],
     groupOf: (name) => update.groups.findIndex(({ matches }) => matches(name)),
   });

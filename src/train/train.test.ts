@@ -1,15 +1,16 @@
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { AdamW, TrainingMachine } from '../backend/wasm/training/types.ts';
+import { folderFiles } from '../format/node/folder-files.ts';
 import { Random } from '../tensor/random.ts';
 import { readLog } from './log.ts';
 import { defaultGroups, type UpdateOptions } from './options.ts';
 import { learningRate } from './schedule.ts';
 import { type MicroBatch, type TrainingOptions, train } from './train.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'attenuate-train-'));
+const files = folderFiles(mkdtempSync(join(tmpdir(), 'attenuate-train-')));
 
 /** The loss ½ Σ (w − input)² by hand: what a machine promises, in a few lines. */
 function madeMachine(): TrainingMachine & { readonly w: Float32Array } {
@@ -97,8 +98,7 @@ describe('training', () => {
 
   it('gives the same weights and log when it is killed anywhere and goes on', async () => {
     const run = async (name: string, stops: number[]) => {
-      const path = join(folder, `${name}.safetensors`);
-      const log = join(folder, `${name}.jsonl`);
+      const log = `${name}.jsonl`;
       for (const stop of [...stops, Number.POSITIVE_INFINITY]) {
         const machine = madeMachine();
         const controller = new AbortController();
@@ -108,8 +108,8 @@ describe('training', () => {
           batches,
           update,
           evaluate: { every: 7, score: distance(machine.w) },
-          checkpoint: { path, key: 'k', everySeconds: 0, resume: true },
-          log: { path: log, every: 3 },
+          checkpoint: { files, name: `${name}.safetensors`, key: 'k', everySeconds: 0, resume: true },
+          log: { files, name: log, every: 3 },
           signal: controller.signal,
           onProgress: ({ step }) => {
             // A kill at an odd step loses the steps since the last checkpoint; an abort writes one.
@@ -134,15 +134,14 @@ describe('training', () => {
       expect(cut.best).toEqual(whole.best);
       const strip = (entries: Awaited<ReturnType<typeof readLog>>) =>
         entries.map(({ seconds: _, ...rest }) => rest);
-      expect(strip(await readLog(cut.log))).toEqual(strip(await readLog(whole.log)));
+      expect(strip(await readLog(files, cut.log))).toEqual(strip(await readLog(files, whole.log)));
     }
   });
 
   it('refuses the checkpoint of another run, and one that is damaged', async () => {
-    const path = join(folder, 'other.safetensors');
     const machine = madeMachine();
     const options = { machine, trainable: ['a.weight'], batches, update };
-    const checkpoint = { path, key: 'one', everySeconds: 1e9, resume: true };
+    const checkpoint = { files, name: 'other.safetensors', key: 'one', everySeconds: 1e9, resume: true };
     await train({ ...options, checkpoint });
     await expect(train({ ...options, checkpoint: { ...checkpoint, key: 'two' } })).rejects.toMatchObject({
       code: 'CHECKPOINT_OTHER',
@@ -150,7 +149,7 @@ describe('training', () => {
     await expect(train({ ...options, trainable: ['b.weight'], checkpoint })).rejects.toMatchObject({
       code: 'CHECKPOINT_DAMAGED',
     });
-    expect(readFileSync(path).length).toBeGreaterThan(48);
+    expect((await files.open('other.safetensors'))!.size).toBeGreaterThan(48);
   });
 
   it('says so when a loss is not finite', async () => {

@@ -1,4 +1,5 @@
 import type { StepInputs, TrainingMachine } from '../backend/wasm/training/types.ts';
+import type { FileStore } from '../format/file-store.ts';
 import type { Bindings } from '../tensor/dim.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { type Blocks, readCheckpoint, type TrainingState, writeCheckpoint } from './checkpoint.ts';
@@ -25,15 +26,16 @@ export interface TrainingOptions {
   readonly evaluate?: { readonly every: number; readonly score: (signal?: AbortSignal) => Promise<number> };
   /** Evaluations without a better score after which the run ends; its best weights are what it gives. */
   readonly patience?: number;
-  /** Where the run's state is kept, and the name of all that its result depends on. */
+  /** Where the run's state is kept: a file, and the name of all that its result depends on. */
   readonly checkpoint?: {
-    readonly path: string;
+    readonly files: FileStore;
+    readonly name: string;
     readonly key: string;
     readonly everySeconds: number;
     readonly resume: boolean;
   };
   /** A file of one JSON object a line. */
-  readonly log?: { readonly path: string; readonly every: number };
+  readonly log?: { readonly files: FileStore; readonly name: string; readonly every: number };
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: TrainingProgress) => void;
   /** Millijoules of a token, estimated; for the progress line. */
@@ -81,9 +83,9 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   let state = START;
   if (checkpoint?.resume) {
     const blocks = blocksOf(machine, trainable, best);
-    state = (await readCheckpoint(checkpoint.path, checkpoint.key, blocks)) ?? START;
+    state = (await readCheckpoint(checkpoint.files, checkpoint.name, checkpoint.key, blocks)) ?? START;
   }
-  const log = options.log ? await TrainingLog.open(options.log.path, state.step) : null;
+  const log = options.log && (await TrainingLog.open(options.log.files, options.log.name, state.step));
   const groupOf = trainable.map((name) => update.groups.findIndex(({ matches }) => matches(name)));
   if (groupOf.includes(-1)) throw noGroup(trainable[groupOf.indexOf(-1)]);
   const begun = performance.now();
@@ -93,57 +95,54 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
   const save = async () => {
     if (!checkpoint) return;
     const blocks = blocksOf(machine, trainable, best);
-    await writeCheckpoint(checkpoint.path, checkpoint.key, { ...state, seconds: seconds() }, blocks);
+    const { files, name, key } = checkpoint;
+    await writeCheckpoint(files, name, key, { ...state, seconds: seconds() }, blocks);
     saved = performance.now();
   };
   let score: number | null = null;
   let stoppedEarly = false;
-  try {
-    while (state.step < steps && !stoppedEarly) {
-      if (signal?.aborted) {
-        await save();
-        signal.throwIfAborted();
-      }
-      const { loss, tokens, norm } = await takeStep(options, state.step);
-      const meanLoss = state.meanLoss === null ? loss : state.meanLoss + NEWS * (loss - state.meanLoss);
-      state = { ...state, step: state.step + 1, meanLoss, tokens: state.tokens + tokens };
-      const { evaluate } = options;
-      if (evaluate && (state.step % evaluate.every === 0 || state.step === steps)) {
-        score = await evaluate.score();
-        const better = !state.best || score < state.best.score;
-        if (better) for (const name of trainable) best.get(`best:${name}`)!.set(machine.weight(name));
-        state = better
-          ? { ...state, best: { step: state.step, score }, stale: 0 }
-          : { ...state, stale: state.stale + 1 };
-        await log?.write({ step: state.step, score });
-        stoppedEarly = options.patience !== undefined && state.stale >= options.patience;
-      }
-      if (log && state.step % options.log!.every === 0)
-        await log.write({
-          step: state.step,
-          loss: meanLoss,
-          norm,
-          rate: learningRate(update.schedule, state.step - 1),
-          tokens: state.tokens,
-          seconds: seconds(),
-        });
-      const done = state.tokens - before.tokens;
-      const rate = done / Math.max(1e-3, seconds() - before.seconds);
-      options.onProgress?.({
-        step: state.step,
-        steps,
-        loss: meanLoss,
-        score,
-        tokensPerSecond: rate,
-        secondsLeft: ((steps - state.step) * done) / Math.max(1, state.step - before.step) / rate,
-        energyJ: options.energyOfToken === undefined ? null : (options.energyOfToken * state.tokens) / 1000,
-      });
-      if (checkpoint && performance.now() - saved > checkpoint.everySeconds * 1000) await save();
+  while (state.step < steps && !stoppedEarly) {
+    if (signal?.aborted) {
+      await save();
+      signal.throwIfAborted();
     }
-    await save();
-  } finally {
-    await log?.close();
+    const { loss, tokens, norm } = await takeStep(options, state.step);
+    const meanLoss = state.meanLoss === null ? loss : state.meanLoss + NEWS * (loss - state.meanLoss);
+    state = { ...state, step: state.step + 1, meanLoss, tokens: state.tokens + tokens };
+    const { evaluate } = options;
+    if (evaluate && (state.step % evaluate.every === 0 || state.step === steps)) {
+      score = await evaluate.score();
+      const better = !state.best || score < state.best.score;
+      if (better) for (const name of trainable) best.get(`best:${name}`)!.set(machine.weight(name));
+      state = better
+        ? { ...state, best: { step: state.step, score }, stale: 0 }
+        : { ...state, stale: state.stale + 1 };
+      await log?.write({ step: state.step, score });
+      stoppedEarly = options.patience !== undefined && state.stale >= options.patience;
+    }
+    if (log && state.step % options.log!.every === 0)
+      await log.write({
+        step: state.step,
+        loss: meanLoss,
+        norm,
+        rate: learningRate(update.schedule, state.step - 1),
+        tokens: state.tokens,
+        seconds: seconds(),
+      });
+    const done = state.tokens - before.tokens;
+    const rate = done / Math.max(1e-3, seconds() - before.seconds);
+    options.onProgress?.({
+      step: state.step,
+      steps,
+      loss: meanLoss,
+      score,
+      tokensPerSecond: rate,
+      secondsLeft: ((steps - state.step) * done) / Math.max(1, state.step - before.step) / rate,
+      energyJ: options.energyOfToken === undefined ? null : (options.energyOfToken * state.tokens) / 1000,
+    });
+    if (checkpoint && performance.now() - saved > checkpoint.everySeconds * 1000) await save();
   }
+  await save();
   if (state.best) for (const name of trainable) machine.weight(name).set(best.get(`best:${name}`)!);
   return {
     steps: state.step,

@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { readPairs, stsb } from '../../bench/stsb.ts';
 import { openArtifact } from '../../src/format/artifact.ts';
 import { fileSource, openModel } from '../../src/format/index.ts';
+import { folderFiles } from '../../src/format/node/folder-files.ts';
 import type { Model } from '../../src/model/config.ts';
 import { runChartFile } from '../../src/report/index.ts';
 import { loadModel } from '../../src/runtime/index.ts';
@@ -80,7 +81,7 @@ const figures: ModelFigures = {
   weights,
   latency: await latency(model),
   stsb: await correlations(known),
-  log: await readLogs(values.work),
+  log: await readLogs(folderFiles(values.work)),
 };
 await writeFile(figuresFile, `${JSON.stringify(figures, null, 2)}\n`);
 const points = (field: string) =>

@@ -8,6 +8,7 @@ import { underInterrupt } from '../../src/cli/interrupt.ts';
 import { applyRecipe, probeModel, type StepContext } from '../../src/compress/index.ts';
 import { openModel, writeArtifact } from '../../src/format/index.ts';
 import { observeInputs } from '../../src/optimize/index.ts';
+import { nodePlace } from '../../src/train/index.ts';
 import { readCorpus } from './corpus.ts';
 
 /**
@@ -52,7 +53,7 @@ await underInterrupt(async (signal) => {
     onProgress: (what, fraction) => nowAndThen(() => `${what}: ${Math.round(100 * fraction)} %`),
     training: {
       texts: async () => corpus.texts,
-      folder: values.work,
+      place: nodePlace(values.work),
       threads: Number(values.threads),
       onProgress: ({ step, steps, loss, score, tokensPerSecond, secondsLeft }) =>
         nowAndThen(

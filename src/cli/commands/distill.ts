@@ -3,8 +3,10 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { applyRecipe, probeModel, type Recipe } from '../../compress/index.ts';
 import { writeArtifact } from '../../format/index.ts';
+import { folderFiles } from '../../format/node/folder-files.ts';
 import { observeInputs } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
+import { nodePlace } from '../../train/index.ts';
 import { readLogs } from '../../train/log.ts';
 import { command, JSON_FLAG } from '../command.ts';
 import { withModel } from '../local-model.ts';
@@ -56,7 +58,7 @@ export const distillCommand = command({
         onProgress: (what, fraction) => progress.update(fraction, what),
         training: {
           texts: async () => texts,
-          folder,
+          place: nodePlace(folder),
           threads,
           onProgress: (p) => progress.update(p.step / p.steps, 'distill: train', progressLine(p)),
         },
@@ -68,7 +70,7 @@ export const distillCommand = command({
         probe: await probeModel(made, { signal }),
       });
       progress.clear();
-      const log = await readLogs(folder);
+      const log = await readLogs(folderFiles(folder));
       const scores = log.filter((entry) => entry.score !== undefined);
       const [first, last] = [scores[0], scores[scores.length - 1]];
       return {

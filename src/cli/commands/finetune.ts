@@ -5,6 +5,7 @@ import { writeArtifact } from '../../format/index.ts';
 import { accuracy, readData } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
 import { loadModel } from '../../runtime/index.ts';
+import { nodePlace } from '../../train/index.ts';
 import { command, JSON_FLAG, usageError } from '../command.ts';
 import { withModel } from '../local-model.ts';
 import { readRecipe } from '../recipes.ts';
@@ -55,7 +56,7 @@ export const finetuneCommand = command({
         training: {
           texts: async () => data.train.map(({ text }) => text),
           labels: async () => data.train.map(({ label }) => label),
-          folder,
+          place: nodePlace(folder),
           threads,
           onProgress: (p) => progress.update(p.step / p.steps, 'finetune: train', progressLine(p)),
         },

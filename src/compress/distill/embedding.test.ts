@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { madeEncoder } from '../../../test/made-encoder.ts';
 import type { Model } from '../../model/config.ts';
 import { Random } from '../../tensor/random.ts';
+import { nodePlace } from '../../train/index.ts';
 import { applyRecipe, parseRecipe } from '../recipe.ts';
 import type { StepContext } from '../step.ts';
 
@@ -28,7 +29,7 @@ const recipe = [
 ];
 
 const context = (folder: string, more: Partial<StepContext> = {}): StepContext => ({
-  training: { texts: async () => TEXTS, folder, threads: 1 },
+  training: { texts: async () => TEXTS, place: nodePlace(folder), threads: 1 },
   ...more,
 });
 
@@ -64,7 +65,7 @@ describe('the distill step', () => {
         onProgress: () => stopAt === 0 && halt(),
         training: {
           texts: async () => TEXTS,
-          folder,
+          place: nodePlace(folder),
           threads: 1,
           onProgress: ({ step }) => step === stopAt && halt(),
         },
@@ -137,7 +138,7 @@ describe('recovery after a step', () => {
     const model = await applyRecipe(madeEncoder(), [{ ...step, recover }], {
       training: {
         texts: async () => TEXTS,
-        folder,
+        place: nodePlace(folder),
         threads: 1,
         onProgress: ({ score }) => score !== null && scores.push(score),
       },

@@ -1,14 +1,14 @@
-import { join } from 'node:path';
 import { z } from 'zod';
+import { hashText } from '../../format/hash-model.ts';
 import type { Model } from '../../model/config.ts';
-import { loadModel } from '../../runtime/index.ts';
+import { loadOn } from '../../runtime/load.ts';
 import { AttenuateError } from '../../tensor/error.ts';
 import { fillTeacherCache, openTeacherCache } from '../../train/data/teacher-cache.ts';
 import { embeddingObjective } from '../../train/objective/embedding.ts';
 import type { Objective } from '../../train/objective/objective.ts';
 import { quantize } from '../quantize/quantize.ts';
 import type { StepContext, StepDefinition } from '../step.ts';
-import { madeStudent, runTraining, settingOf, sha256, type TrainingSetting, tokensOf } from './run.ts';
+import { madeStudent, runTraining, settingOf, type TrainingSetting, tokensOf } from './run.ts';
 import { type StudentSpec, studentSchema } from './student-spec.ts';
 import { trainingFields } from './training-schema.ts';
 
@@ -16,7 +16,7 @@ import { trainingFields } from './training-schema.ts';
 export const rowsFields = {
   /** How the teacher runs: its products in int8 take a third of the time. */
   teacher: z.enum(['float32', 'int8']).default('float32'),
-  /** Most bytes of teacher outputs on disk. */
+  /** Most bytes of teacher outputs that are kept. */
   cacheBytes: z
     .int()
     .min(0)
@@ -38,7 +38,7 @@ type Options = z.infer<typeof schema>;
 
 /**
  * A student trained to give its teacher's embeddings, on text without labels (Reimers and Gurevych 2020, section 2, in
- * one language). What is finished stays in the context's folder: the teacher's rows, the untrained student, the run's
+ * one language). What is finished stays in the context's place: the teacher's rows, the untrained student, the run's
  * state; called again, it goes on there.
  */
 export const distillEmbedding: StepDefinition<Options> = {
@@ -80,31 +80,30 @@ export const runningTeacher = async (teacher: Model, { teacher: precision }: Row
     ? quantize.apply(teacher, quantize.schema.parse({ step: 'quantize', bits: 8, embeddings: false }), {})
     : teacher;
 
-/** Regression on the teacher's rows, which are computed first where the folder has not got them. */
+/** Regression on the teacher's rows, which are computed first where the place has not got them. */
 export async function rowsObjective(
   running: Model,
   { teacher, cacheBytes }: RowsFields,
   { texts, textsHash, teacherHash, training }: TrainingSetting,
   { signal, onProgress }: StepContext,
 ): Promise<Objective> {
-  const key = sha256(JSON.stringify([teacherHash, textsHash, teacher]));
-  const path = join(training.folder, `teacher-${key.slice(0, 16)}.f16`);
-  const model = await loadModel(running, { threads: 1 });
+  const hash = await hashText(JSON.stringify([teacherHash, textsHash, teacher]));
+  const { files, platform } = training.place;
+  const model = await loadOn(platform, running, { threads: 1 });
   try {
     const width = (await model.embed([texts[0]]))[0].length;
+    const rows = { key: hash.slice(0, 16), texts: texts.length, width };
     await fillTeacherCache(
+      files,
       {
-        path,
-        key,
-        texts: texts.length,
-        width,
+        ...rows,
         limitBytes: cacheBytes,
         signal,
         onProgress: ({ done, total }) => onProgress?.('distill: run the teacher', done / total),
       },
       (from, to, stop) => model.embed(texts.slice(from, to), { signal: stop }),
     );
-    return embeddingObjective((await openTeacherCache(path, key, width)).row);
+    return embeddingObjective(await openTeacherCache(files, rows));
   } finally {
     model.dispose();
   }

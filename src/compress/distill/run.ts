@@ -1,10 +1,7 @@
-import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { openArtifact } from '../../format/artifact.ts';
+import { encodeArtifact } from '../../format/artifact-layout.ts';
+import { hashModel, hashText } from '../../format/hash-model.ts';
 import { memoryStore } from '../../format/memory-store.ts';
-import { writeArtifact } from '../../format/node/artifact-writer.ts';
-import { hashModel } from '../../format/node/hash-model.ts';
-import { openModel } from '../../format/node/open.ts';
 import { createTokenizer } from '../../format/tokenizer.ts';
 import type { Model } from '../../model/config.ts';
 import { names } from '../../model/names.ts';
@@ -41,9 +38,9 @@ export async function settingOf(
       '[distill] a step that trains needs text: expected some, got none. Pass texts to train on, and a folder to work in.',
     );
   const texts = await training.texts();
-  const textsHash = sha256(texts.join('\n'));
+  const textsHash = await hashText(texts.join('\n'));
   const teacherHash = await hashModel(teacher, signal);
-  const key = sha256(JSON.stringify([teacherHash, textsHash, options]));
+  const key = await hashText(JSON.stringify([teacherHash, textsHash, options]));
   return { texts, textsHash, teacherHash, key, training };
 }
 
@@ -55,7 +52,7 @@ export const tokensOf = async (
 ): Promise<TokenTexts> =>
   tokenTexts(texts, await createTokenizer(model.tokenizer!, Math.min(maxTokens, model.config.maxLength)));
 
-/** How a run goes, in the setting's folder. @param phase tells runs of one step apart */
+/** How a run goes, in the setting's place. @param phase tells runs of one step apart */
 export function runOptions(
   tokens: TokenTexts,
   options: TrainingFields,
@@ -66,6 +63,7 @@ export function runOptions(
   const split = tokens.count - Math.max(1, Math.round(options.heldOut * tokens.count));
   const steps = stepsOf(options, split);
   const name = `${phase}${key.slice(0, 16)}`;
+  const { files } = training.place;
   return {
     texts: tokens,
     training: range(0, split),
@@ -76,13 +74,15 @@ export function runOptions(
     dropout: options.dropout,
     patience: options.patience,
     threads: training.threads,
+    platform: training.place.platform,
     checkpoint: {
-      path: join(training.folder, `checkpoint-${name}.safetensors`),
+      files,
+      name: `checkpoint-${name}.safetensors`,
       key: `${phase}${key}`,
       everySeconds: 120,
       resume: true,
     },
-    log: { path: join(training.folder, `log-${name}.jsonl`), every: 10 },
+    log: { files, name: `log-${name}.jsonl`, every: 10 },
     signal,
     onProgress: training.onProgress,
   };
@@ -119,8 +119,10 @@ export async function madeStudent(
   context: StepContext,
 ): Promise<Model> {
   const { signal, onProgress } = context;
-  const path = join(setting.training.folder, `student-${setting.key.slice(0, 16)}.safetensors`);
-  if (existsSync(path)) return { ...(await inMemory(await openModel(path))), recipe: teacher.recipe };
+  const { files } = setting.training.place;
+  const name = `student-${setting.key.slice(0, 16)}.safetensors`;
+  const known = await files.open(name);
+  if (known) return { ...(await inMemory(await openArtifact(known))), recipe: teacher.recipe };
   const all = await tokensOf(teacher, setting, options);
   const counts = new Float64Array(teacher.config.vocabularySize);
   for (let text = 0; text < all.count; text++) for (const id of all.ids(text)) counts[id]++;
@@ -137,7 +139,8 @@ export async function madeStudent(
     : undefined;
   const observed = await observedNeurons(teacher, spec, context);
   const student = await buildStudent(teacher, spec, { counts, folded, observed });
-  await writeArtifact(student, path, { signal });
+  signal?.throwIfAborted();
+  await files.write(name, [await encodeArtifact(student)]);
   return student;
 }
 
@@ -164,6 +167,5 @@ async function observedNeurons(
   });
 }
 
-export const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 const range = (from: number, to: number): Uint32Array =>
   Uint32Array.from({ length: to - from }, (_, i) => from + i);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { ObservedInputs, StepContext } from '../../compress/index.ts';
 import { formatWidth } from '../../compress/quantize/width.ts';
-import { hashModel } from '../../format/node/hash-model.ts';
+import { hashModel } from '../../format/hash-model.ts';
 import type { Model, WeightStore } from '../../model/config.ts';
 import { traceEncoder } from '../../model/encoder.ts';
 import type { Role } from '../../model/roles.ts';

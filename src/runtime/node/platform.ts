@@ -3,6 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import type { PoolMember } from '../../backend/wasm/pool.ts';
 import type { Platform } from '../platform.ts';
+import { recentV8 } from '../this-thread.ts';
 import { agreementStore } from './agreement-store.ts';
 import { rememberedTiles } from './tuning-store.ts';
 
@@ -28,8 +29,7 @@ async function spawn(members: readonly PoolMember[]): Promise<{ terminate(): voi
   return { terminate: () => workers.forEach((w) => void w.terminate()) };
 }
 
-/** From version 13.6 on V8 joins pairs of 128-bit vectors, and keeps a tile of six rows in registers. */
-const recent = Number(process.versions.v8.split('.').slice(0, 2).join('.')) >= 13.6;
+const recent = recentV8();
 
 let wide = false;
 /** The flag holds for the whole process. */

@@ -1,13 +1,9 @@
-import { mkdtempSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { memoryFiles } from '../../format/file-store.ts';
 import { epochBatches } from './batches.ts';
 import { distinct, sentences } from './sentences.ts';
 import { fillTeacherCache, openTeacherCache } from './teacher-cache.ts';
-
-const folder = mkdtempSync(join(tmpdir(), 'attenuate-data-'));
 
 describe('sentences', () => {
   const bounds = { least: 4, most: 60 };
@@ -59,35 +55,38 @@ describe('the cache of a teacher', () => {
   const rows = (from: number, to: number) =>
     Promise.resolve(Array.from({ length: to - from }, (_, i) => rowOf(from + i)));
 
-  it('goes on after an interruption, and throws away what another teacher said', async () => {
-    const path = join(folder, 'rows.f16');
-    const options = { path, key: 'a', texts: 5000, width, limitBytes: 1e6 };
+  it('goes on after an interruption, and computes anew what another teacher said or a kill cut short', async () => {
+    const files = memoryFiles();
+    const known = { key: 'a', texts: 5000, width };
+    const options = { ...known, limitBytes: 1e6 };
     const stop = new AbortController();
     const onProgress = () => stop.abort(new Error('enough'));
-    await expect(fillTeacherCache({ ...options, signal: stop.signal, onProgress }, rows)).rejects.toThrow(
-      'enough',
-    );
-    expect((await openTeacherCache(path, 'a', width)).rows).toBe(2048);
-    // What a kill can leave: half a row after the last that is known to be whole.
-    writeFileSync(path, new Uint8Array(7), { flag: 'a' });
+    await expect(
+      fillTeacherCache(files, { ...options, signal: stop.signal, onProgress }, rows),
+    ).rejects.toThrow('enough');
+    await expect(openTeacherCache(files, known)).rejects.toMatchObject({ code: 'CACHE_DAMAGED' });
     const asked: number[] = [];
-    await fillTeacherCache(options, (from, to) => {
+    const asking = (from: number, to: number) => {
       asked.push(from);
       return rows(from, to);
-    });
+    };
+    await fillTeacherCache(files, options, asking);
     expect(asked).toEqual([2048, 4096]);
-    const cache = await openTeacherCache(path, 'a', width);
-    expect(cache.rows).toBe(5000);
-    for (const text of [0, 2047, 2048, 4999]) expect(cache.row(text)).toEqual(rowOf(text));
-    expect((await openTeacherCache(path, 'b', width)).rows).toBe(0);
-    expect(statSync(path).size).toBe(5000 * width * 2);
-    truncateSync(path, 100);
-    expect((await openTeacherCache(path, 'a', width)).rows).toBe(0);
+    const row = await openTeacherCache(files, known);
+    for (const text of [0, 2047, 2048, 4999]) expect(row(text)).toEqual(rowOf(text));
+    await expect(openTeacherCache(files, { ...known, key: 'b' })).rejects.toMatchObject({
+      code: 'CACHE_DAMAGED',
+    });
+    await files.write((await files.names())[1], [new Uint8Array(7)]);
+    await fillTeacherCache(files, options, asking);
+    expect(asked).toEqual([2048, 4096, 2048]);
   });
 
   it('refuses what would pass its limit before the teacher runs', async () => {
-    const options = { path: join(folder, 'none'), key: 'a', texts: 1000, width, limitBytes: 7999 };
-    await expect(fillTeacherCache(options, () => Promise.reject(new Error('ran')))).rejects.toMatchObject({
+    const options = { key: 'a', texts: 1000, width, limitBytes: 7999 };
+    await expect(
+      fillTeacherCache(memoryFiles(), options, () => Promise.reject(new Error('ran'))),
+    ).rejects.toMatchObject({
       code: 'CACHE_LIMIT',
       fields: { needed: 8000 },
     });

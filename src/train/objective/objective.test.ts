@@ -5,6 +5,7 @@ import { studentSchema } from '../../compress/distill/student-spec.ts';
 import { createTokenizer } from '../../format/tokenizer.ts';
 import type { HeadSpec, Model } from '../../model/config.ts';
 import { loadModel } from '../../runtime/index.ts';
+import { nodePlatform } from '../../runtime/node/platform.ts';
 import { Random } from '../../tensor/random.ts';
 import { tokenTexts } from '../data/tokens.ts';
 import { type EncoderTraining, trainEncoder } from '../encoder.ts';
@@ -47,6 +48,7 @@ async function run(model: Model, objective: Objective, steps: number, peak: numb
     batch: { size: 16, seed: 1 },
     evaluateEvery: Math.max(1, Math.floor(steps / 2)),
     threads: 1,
+    platform: nodePlatform,
     update: {
       schedule: { peak, steps, warmup: 0, decay: 'linear', floor: 0 },
       beta1: 0.9,

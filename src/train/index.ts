@@ -1,0 +1,3 @@
+export { nodePlace } from './node/place.ts';
+export type { TrainingPlace } from './place.ts';
+export type { TrainingProgress } from './train.ts';
