@@ -36,12 +36,30 @@ export const KEPT_OUT: Readonly<Record<string, readonly string[]>> = {
   'backend/wasm': ['program/ops/registry.ts', 'program/cost.ts'],
 };
 
-export const BROWSER = {
-  entries: ['runtime/browser.ts', 'runtime/worker.ts'],
-  folders: ['tensor', 'program', 'attention', 'model', 'format', 'backend/wasm', 'runtime'],
-  packages: ['@huggingface/tokenizers'],
-  keptOut: ['program/ops/registry.ts', 'program/cost.ts', 'attention/all.ts'],
-};
+interface PageRule {
+  readonly entries: readonly string[];
+  readonly folders: readonly string[];
+  readonly packages: readonly string[];
+  readonly keptOut: readonly string[];
+}
+
+const RUNS = ['tensor', 'program', 'attention', 'model', 'format', 'backend/wasm', 'runtime'];
+
+/** Pages that run a model, and pages that compress and train one. */
+export const PAGES: readonly PageRule[] = [
+  {
+    entries: ['runtime/browser.ts', 'runtime/worker.ts'],
+    folders: RUNS,
+    packages: ['@huggingface/tokenizers'],
+    keptOut: ['program/ops/registry.ts', 'program/cost.ts', 'attention/all.ts'],
+  },
+  {
+    entries: ['compress/index.ts', 'format/browser.ts', 'train/browser.ts'],
+    folders: [...RUNS, 'backend/reference', 'compress', 'train', 'device'],
+    packages: ['@huggingface/tokenizers', 'zod'],
+    keptOut: [],
+  },
+];
 
 interface Edge {
   readonly file: string;
@@ -115,29 +133,29 @@ function* arrows(graph: Graph): Iterable<string> {
   }
 }
 
-/** Follows what is loaded from the browser's entries; each finding names the chain that leads to it. */
+/** Follows what is loaded from the entries of pages; each finding names the chain that leads to it. */
 function* browser(graph: Graph): Iterable<string> {
-  for (const entry of BROWSER.entries) {
-    const from = new Map<string, string | null>(graph.has(entry) ? [[entry, null]] : []);
-    const chain = (file: string): string => {
-      const before = from.get(file);
-      return before ? `${chain(before)} → ${file}` : file;
-    };
-    for (const file of from.keys())
-      for (const edge of graph.get(file) ?? []) {
-        if (edge.typeOnly) continue;
-        const { target, specifier } = edge;
-        if (target === null) {
-          const name = packageOf(specifier);
-          if (!BROWSER.packages.includes(name)) yield `${at(edge)}: not in a browser (${chain(file)})`;
-          continue;
-        }
-        const inside = BROWSER.folders.includes(folderOf(target));
-        if (!inside || BROWSER.keptOut.includes(target))
-          yield `${at(edge)}: a page would download it (${chain(file)})`;
-        if (!from.has(target)) from.set(target, file);
+  for (const rule of PAGES) for (const entry of rule.entries) yield* downloads(graph, entry, rule);
+}
+
+function* downloads(graph: Graph, entry: string, { folders, packages, keptOut }: PageRule): Iterable<string> {
+  const from = new Map<string, string | null>(graph.has(entry) ? [[entry, null]] : []);
+  const chain = (file: string): string => {
+    const before = from.get(file);
+    return before ? `${chain(before)} → ${file}` : file;
+  };
+  for (const file of from.keys())
+    for (const edge of graph.get(file) ?? []) {
+      if (edge.typeOnly) continue;
+      const { target, specifier } = edge;
+      if (target === null) {
+        if (!packages.includes(packageOf(specifier))) yield `${at(edge)}: not in a browser (${chain(file)})`;
+        continue;
       }
-  }
+      if (!folders.includes(folderOf(target)) || keptOut.includes(target))
+        yield `${at(edge)}: a page would download it (${chain(file)})`;
+      if (!from.has(target)) from.set(target, file);
+    }
 }
 
 const packageOf = (specifier: string): string =>
