@@ -1,3 +1,6 @@
+import { parseBytes } from '../optimize/index.ts';
+import { formatBytes } from '../report/index.ts';
+import type { MachineOptions } from '../train/machine.ts';
 import type { TrainingProgress } from '../train/train.ts';
 import { usageError } from './command.ts';
 import { wholeNumber } from './values.ts';
@@ -13,6 +16,20 @@ export const TRAINING_FLAGS = {
   rate: { type: 'string', valueHint: 'x', description: 'Highest learning rate' },
   seed: { type: 'string', valueHint: 'n', description: 'Seed (default 1)' },
   threads: { type: 'string', valueHint: 'n', description: 'Threads; one gives the same bits each time' },
+  accumulate: {
+    type: 'string',
+    valueHint: 'n',
+    description: 'Equal parts of a step’s texts that run one after another',
+  },
+  'train-memory': {
+    type: 'string',
+    valueHint: 'size',
+    description: 'Most memory, such as 512MB: what does not fit is computed again on the way back',
+  },
+  wide: {
+    type: 'boolean',
+    description: 'Ask Node 24 for wider vectors (an experimental flag of its engine)',
+  },
   recipe: { type: 'string', valueHint: 'file', description: 'JSON list of steps that follow' },
   resume: { type: 'boolean', description: 'Go on where a run that was stopped stood' },
   out: { type: 'string', required: true, valueHint: 'folder', description: 'Where model.safetensors goes' },
@@ -24,11 +41,12 @@ interface Flags {
   readonly batch?: string;
   readonly rate?: string;
   readonly seed?: string;
+  readonly accumulate?: string;
 }
 
 /** Options of a step that the flags name; those left out are undefined. @throws `USAGE` */
 export function trainingOptions(command: string, flags: Flags) {
-  const whole = (flag: 'steps' | 'batch' | 'seed') =>
+  const whole = (flag: 'steps' | 'batch' | 'seed' | 'accumulate') =>
     flags[flag] === undefined ? undefined : wholeNumber(command, `--${flag}`, flags[flag], 0);
   const positive = (flag: 'epochs' | 'rate') => {
     const text = flags[flag];
@@ -43,8 +61,34 @@ export function trainingOptions(command: string, flags: Flags) {
     batch: whole('batch'),
     learningRate: positive('rate'),
     seed: whole('seed'),
+    accumulate: whole('accumulate'),
   };
 }
+
+interface MachineFlags {
+  readonly threads?: string;
+  readonly wide?: boolean;
+  readonly 'train-memory'?: string;
+}
+
+/** What the flags let a run take of the machine. @throws `USAGE`, `BUDGET_INVALID` */
+export const machineOptions = (command: string, flags: MachineFlags): Omit<MachineOptions, 'platform'> => ({
+  threads: flags.threads === undefined ? 1 : wholeNumber(command, '--threads', flags.threads),
+  wide: flags.wide,
+  memoryBytes:
+    flags['train-memory'] === undefined ? undefined : parseBytes('--train-memory', flags['train-memory']),
+});
+
+/** Memory of a run, planned and measured, for its result. */
+export const memoryFact = (memory: TrainingProgress['memory']): [string, string][] =>
+  memory
+    ? [
+        [
+          'memory',
+          `${formatBytes(memory.plannedBytes)} planned (${formatBytes(memory.keptBytes)} if all were kept), ${formatBytes(memory.measuredBytes)} measured`,
+        ],
+      ]
+    : [];
 
 /** Loss, score, speed, what is left, and energy, in one line. */
 export function progressLine({ step, steps, loss, score, ...p }: TrainingProgress): string {

@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import type { Calibration } from '../attention/mechanism.ts';
 import type { Model } from '../model/config.ts';
+import type { MachineOptions } from '../train/machine.ts';
 import type { TrainingPlace } from '../train/place.ts';
 import type { TrainingProgress } from '../train/train.ts';
 import type { Distribution, Watch } from './quantize/distribution.ts';
@@ -30,14 +31,13 @@ export interface StepDefinition<Options extends RecipeStep = RecipeStep> {
 }
 
 /** What a step that trains works with. */
-export interface TrainingContext {
+export interface TrainingContext extends Omit<MachineOptions, 'platform'> {
   /** All of them, in an order that does not change. */
   texts(): Promise<readonly string[]>;
   /** The label of each text, where they have some. */
   labels?(): Promise<readonly string[]>;
   /** Where finished parts and the state of a run are kept; the same files again let it go on. */
   readonly place: TrainingPlace;
-  readonly threads: number;
   readonly onProgress?: (progress: TrainingProgress) => void;
 }
 

@@ -50,6 +50,9 @@ function quantity(
   return Number(match[1]) * unit;
 }
 
+/** Bytes of a text such as `512MB`. @throws `BUDGET_INVALID` */
+export const parseBytes = (flag: string, text: string): number => quantity(flag, text, BYTES, '512MB');
+
 /** Reads limits such as `12MB`, `64MiB`, `5ms`, `1%` or `0.01`. @throws `BUDGET_INVALID` */
 export function parseBudget({ maxSize, maxMemory, maxLatency, maxDrop }: BudgetText): Budget {
   const drop = maxDrop === undefined ? undefined : quantity('--max-drop', maxDrop, SHARES, '0.01 or 1%');

@@ -1,4 +1,4 @@
-export { type BudgetText, DEFAULT_BUDGET, parseBudget } from './budget.ts';
+export { type BudgetText, DEFAULT_BUDGET, parseBudget, parseBytes } from './budget.ts';
 export {
   type CalibrationOptions,
   type CalibrationProgress,

@@ -8,14 +8,17 @@ import { studentSchema } from '../compress/distill/student-spec.ts';
 import { folderFiles } from '../format/node/folder-files.ts';
 import { createTokenizer } from '../format/tokenizer.ts';
 import type { Model } from '../model/config.ts';
+import { configure } from '../runtime/configure.ts';
 import { loadModel } from '../runtime/index.ts';
 import { nodePlatform } from '../runtime/node/platform.ts';
+import { recentV8 } from '../runtime/this-thread.ts';
 import { decode } from '../tensor/codec.ts';
 import { Random } from '../tensor/random.ts';
 import { tokenTexts } from './data/tokens.ts';
 import { type EncoderTraining, trainEncoder } from './encoder.ts';
 import { embeddingObjective } from './objective/embedding.ts';
 import { defaultGroups } from './options.ts';
+import type { TrainingProgress } from './train.ts';
 
 const WORDS = 'a small model runs in the page and node alike with every word known to it'.split(' ');
 const folder = mkdtempSync(join(tmpdir(), 'attenuate-distil-'));
@@ -137,5 +140,57 @@ describe('distilling embeddings', () => {
     const one = await trainEncoder(student, short);
     const two = await trainEncoder(student, { ...short, threads: 2 });
     expect(two.result.best!.score).toBeCloseTo(one.result.best!.score, 4);
+  });
+
+  it('learns the same bits within a limit of memory, and refuses one that nothing would fit into', async () => {
+    const { options } = await setting();
+    const student = await buildStudent(madeEncoder(), studentSchema.parse({ layers: 2 }));
+    const schedule = { ...options.update.schedule, steps: 6 };
+    let last: TrainingProgress['memory'] = null;
+    const short = {
+      ...options,
+      batch: { size: 64, seed: 1 },
+      update: { ...options.update, schedule },
+      onProgress: ({ memory }: TrainingProgress) => void (last = memory),
+    };
+    const memoryOf = () => last!;
+    const whole = await trainEncoder(student, short);
+    const { keptBytes, plannedBytes } = memoryOf();
+    expect(plannedBytes).toBe(keptBytes);
+    const limit = Math.round(0.9 * keptBytes);
+    const limited = await trainEncoder(student, { ...short, memoryBytes: limit });
+    expect(await weightsOf(limited.model)).toEqual(await weightsOf(whole.model));
+    expect(memoryOf()).toMatchObject({ keptBytes });
+    expect(memoryOf().plannedBytes).toBeLessThanOrEqual(limit);
+    expect(memoryOf().measuredBytes).toBeLessThanOrEqual(memoryOf().plannedBytes + 2 ** 20);
+    await expect(trainEncoder(student, { ...short, memoryBytes: 3e6 })).rejects.toMatchObject({
+      code: 'MEMORY_BUDGET',
+    });
+  });
+
+  it('learns the same from a batch in parts, up to the order of sums', async () => {
+    const { student, options } = await setting();
+    const schedule = { ...options.update.schedule, steps: 10 };
+    const short = { ...options, update: { ...options.update, schedule } };
+    const whole = await trainEncoder(student, short);
+    const parts = await trainEncoder(student, { ...short, accumulate: 4 });
+    expect(parts.result.best!.score).toBeCloseTo(whole.result.best!.score, 4);
+    await expect(trainEncoder(student, { ...short, accumulate: 3 })).rejects.toMatchObject({
+      code: 'TRAINING_PARTS',
+    });
+  });
+
+  // Last: the engine's flag holds for the whole process.
+  it.skipIf(!recentV8())('learns the same bits with wide vectors (V8 13.6 has them)', async () => {
+    const { options } = await setting();
+    const made = madeEncoder();
+    const layers = made.config.layers.map((layer) => ({ ...layer, heads: 2, headSize: 16 }));
+    const student = { ...made, config: { ...made.config, layers } };
+    const schedule = { ...options.update.schedule, steps: 10 };
+    const short = { ...options, update: { ...options.update, schedule } };
+    const plain = await trainEncoder(student, short);
+    const wide = await trainEncoder(student, { ...short, wide: true });
+    expect((await configure(student.config, { wide: true }, nodePlatform)).features.panel).toBe(16);
+    expect(await weightsOf(wide.model)).toEqual(await weightsOf(plain.model));
   });
 });

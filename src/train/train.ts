@@ -4,6 +4,7 @@ import type { Bindings } from '../tensor/dim.ts';
 import { AttenuateError } from '../tensor/error.ts';
 import { type Blocks, readCheckpoint, type TrainingState, writeCheckpoint } from './checkpoint.ts';
 import { TrainingLog } from './log.ts';
+import type { PlannedMemory } from './machine.ts';
 import type { UpdateOptions } from './options.ts';
 import { learningRate } from './schedule.ts';
 
@@ -38,6 +39,8 @@ export interface TrainingOptions {
   readonly log?: { readonly files: FileStore; readonly name: string; readonly every: number };
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: TrainingProgress) => void;
+  /** What was planned of the machine's memory; for the progress line. */
+  readonly memory?: PlannedMemory;
   /** Millijoules of a token, estimated; for the progress line. */
   readonly energyOfToken?: number;
 }
@@ -52,6 +55,7 @@ export interface TrainingProgress {
   readonly secondsLeft: number;
   /** Joules so far, estimated. */
   readonly energyJ: number | null;
+  readonly memory: (PlannedMemory & { readonly measuredBytes: number }) | null;
 }
 
 export interface TrainingResult {
@@ -139,6 +143,7 @@ export async function train(options: TrainingOptions): Promise<TrainingResult> {
       tokensPerSecond: rate,
       secondsLeft: ((steps - state.step) * done) / Math.max(1, state.step - before.step) / rate,
       energyJ: options.energyOfToken === undefined ? null : (options.energyOfToken * state.tokens) / 1000,
+      memory: options.memory ? { ...options.memory, measuredBytes: machine.memoryBytes } : null,
     });
     if (checkpoint && performance.now() - saved > checkpoint.everySeconds * 1000) await save();
   }

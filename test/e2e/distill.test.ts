@@ -71,8 +71,11 @@ it('attenuate finetune makes a classifier and measures it on what was held out',
   });
   writeFileSync(at('data.csv'), ['text,label', ...rows].join('\n'));
   const argv = ['finetune', at('encoder'), '--data', at('data.csv'), '--steps', '80', '--rate', '3e-3'];
-  const { code, stdout, said } = await run([...argv, '--out', at('classifier'), '--json']);
+  const limits = ['--train-memory', '4MB', '--accumulate', '2', '--wide'];
+  const { code, stdout, said } = await run([...argv, ...limits, '--out', at('classifier'), '--json']);
   expect(code, said).toBe(0);
+  const { memory } = JSON.parse(stdout);
+  expect(Math.max(memory.plannedBytes, memory.measuredBytes)).toBeLessThanOrEqual(4e6);
   expect(JSON.parse(stdout)).toMatchObject({ train: 168, test: 72, accuracy: expect.any(Number) });
   expect(JSON.parse(stdout).accuracy).toBeGreaterThan(0.9);
 });

@@ -6,14 +6,21 @@ import { writeArtifact } from '../../format/index.ts';
 import { folderFiles } from '../../format/node/folder-files.ts';
 import { observeInputs } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
-import { nodePlace } from '../../train/index.ts';
+import { nodePlace, type TrainingProgress } from '../../train/index.ts';
 import { readLogs } from '../../train/log.ts';
 import { command, JSON_FLAG } from '../command.ts';
 import { withModel } from '../local-model.ts';
 import { readRecipe } from '../recipes.ts';
 import { factList } from '../table.ts';
 import { readLines } from '../texts.ts';
-import { progressLine, TRAINING_FLAGS, trainingOptions, WORK_FOLDER } from '../training.ts';
+import {
+  machineOptions,
+  memoryFact,
+  progressLine,
+  TRAINING_FLAGS,
+  trainingOptions,
+  WORK_FOLDER,
+} from '../training.ts';
 import { wholeNumber } from '../values.ts';
 
 /** Texts on which neurons are weighed. */
@@ -44,7 +51,8 @@ export const distillCommand = command({
     'attenuate distill ./all-MiniLM-L6-v2 --texts texts.txt --layers 3 --epochs 2 --out out --resume',
   ],
   async execute(args, { signal, progress }) {
-    const threads = args.threads === undefined ? 1 : wholeNumber('distill', '--threads', args.threads);
+    const machine = machineOptions('distill', args);
+    let memory: TrainingProgress['memory'] = null;
     const recipe = [stepOf(args), ...(args.recipe ? await readRecipe('distill', args.recipe) : [])];
     const texts = await readLines('distill', createReadStream(args.texts));
     const folder = join(args.out, WORK_FOLDER);
@@ -59,8 +67,11 @@ export const distillCommand = command({
         training: {
           texts: async () => texts,
           place: nodePlace(folder),
-          threads,
-          onProgress: (p) => progress.update(p.step / p.steps, 'distill: train', progressLine(p)),
+          ...machine,
+          onProgress: (p) => {
+            memory = p.memory;
+            progress.update(p.step / p.steps, 'distill: train', progressLine(p));
+          },
         },
       });
       progress.update(1, 'write');
@@ -74,10 +85,11 @@ export const distillCommand = command({
       const scores = log.filter((entry) => entry.score !== undefined);
       const [first, last] = [scores[0], scores[scores.length - 1]];
       return {
-        json: { file, bytes: byteLength, texts: texts.length, recipe: made.recipe, heldOut: scores },
+        json: { file, bytes: byteLength, texts: texts.length, recipe: made.recipe, heldOut: scores, memory },
         text: factList([
           ['artifact', `${file}, ${formatBytes(byteLength)}`],
           ['texts', `${texts.length}`],
+          ...memoryFact(memory),
           ['held out', `1 − cosine ${first?.score.toFixed(4)} → ${last?.score.toFixed(4)} (measured)`],
         ]),
       };

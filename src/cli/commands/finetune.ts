@@ -5,13 +5,19 @@ import { writeArtifact } from '../../format/index.ts';
 import { accuracy, readData } from '../../optimize/index.ts';
 import { formatBytes } from '../../report/index.ts';
 import { loadModel } from '../../runtime/index.ts';
-import { nodePlace } from '../../train/index.ts';
+import { nodePlace, type TrainingProgress } from '../../train/index.ts';
 import { command, JSON_FLAG, usageError } from '../command.ts';
 import { withModel } from '../local-model.ts';
 import { readRecipe } from '../recipes.ts';
 import { factList } from '../table.ts';
-import { progressLine, TRAINING_FLAGS, trainingOptions, WORK_FOLDER } from '../training.ts';
-import { wholeNumber } from '../values.ts';
+import {
+  machineOptions,
+  memoryFact,
+  progressLine,
+  TRAINING_FLAGS,
+  trainingOptions,
+  WORK_FOLDER,
+} from '../training.ts';
 
 /** `attenuate finetune`: an encoder and labelled text go in; a classifier comes out, measured on what was held out. */
 export const finetuneCommand = command({
@@ -39,7 +45,8 @@ export const finetuneCommand = command({
     'attenuate finetune ./all-MiniLM-L6-v2 --data reviews.csv --recipe int8.json --out out --json',
   ],
   async execute(args, { signal, progress }) {
-    const threads = args.threads === undefined ? 1 : wholeNumber('finetune', '--threads', args.threads);
+    const machine = machineOptions('finetune', args);
+    let memory: TrainingProgress['memory'] = null;
     const step = JSON.parse(
       JSON.stringify({ step: 'finetune', kind: 'classification', ...trainingOptions('finetune', args) }),
     );
@@ -57,8 +64,11 @@ export const finetuneCommand = command({
           texts: async () => data.train.map(({ text }) => text),
           labels: async () => data.train.map(({ label }) => label),
           place: nodePlace(folder),
-          threads,
-          onProgress: (p) => progress.update(p.step / p.steps, 'finetune: train', progressLine(p)),
+          ...machine,
+          onProgress: (p) => {
+            memory = p.memory;
+            progress.update(p.step / p.steps, 'finetune: train', progressLine(p));
+          },
         },
       });
       const file = join(args.out, 'model.safetensors');
@@ -67,7 +77,7 @@ export const finetuneCommand = command({
         probe: await probeModel(made, { signal }),
       });
       progress.update(1, 'measure');
-      const loaded = await loadModel(made, { threads });
+      const loaded = await loadModel(made, { threads: machine.threads });
       const found = await loaded.classify(
         data.test.map(({ text }) => text),
         { signal },
@@ -79,10 +89,18 @@ export const finetuneCommand = command({
       );
       progress.clear();
       return {
-        json: { file, bytes: byteLength, train: data.train.length, test: data.test.length, accuracy: score },
+        json: {
+          file,
+          bytes: byteLength,
+          train: data.train.length,
+          test: data.test.length,
+          accuracy: score,
+          memory,
+        },
         text: factList([
           ['artifact', `${file}, ${formatBytes(byteLength)}`],
           ['texts', `${data.train.length} to train on, ${data.test.length} to test on`],
+          ...memoryFact(memory),
           ['accuracy', `${score.toFixed(4)} (measured on the test texts)`],
         ]),
       };

@@ -8,6 +8,8 @@ export const trainingFields = {
   steps: z.int().min(1).max(100_000_000).optional(),
   /** Texts in a step. */
   batch: z.int().min(1).max(4096).default(64),
+  /** Equal parts that the texts of a step run in, one after another: less memory for the same step. Default 1. */
+  accumulate: z.int().min(1).max(4096).optional(),
   learningRate: z.number().positive().max(1).default(3e-4),
   /** Share of the steps over which the rate rises. */
   warmup: z.number().min(0).max(1).default(0.05),
