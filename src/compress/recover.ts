@@ -2,16 +2,24 @@ import { z } from 'zod';
 import type { Model } from '../model/config.ts';
 import { isFloat } from '../tensor/codec.ts';
 import { AttenuateError } from '../tensor/error.ts';
+import type { TokenTexts } from '../train/data/tokens.ts';
 import { trainEncoder } from '../train/encoder.ts';
+import { layersObjective } from '../train/objective/layers.ts';
 import { logitsObjective } from '../train/objective/logits.ts';
+import { type Objective, together } from '../train/objective/objective.ts';
 import { rowsFields, rowsObjective, runningTeacher } from './distill/embedding.ts';
 import { runOptions, settingOf, tokensOf } from './distill/run.ts';
 import { trainingFields } from './distill/training-schema.ts';
+import { withCodes, withMasters } from './masters.ts';
 import type { StepContext } from './step.ts';
 
 /** `"recover"` of any step: what the step lost is trained back, against the model as it was before. */
 export const recoverSchema = z.strictObject({
   temperature: z.number().positive().max(100).default(1),
+  /** Whether what is stored as codes learns too, or floats alone. */
+  codes: z.boolean().default(true),
+  /** Weight of the loss of each layer's output, beside that of what the model gives; wide losses want it. */
+  layers: z.number().min(0).max(1e6).default(0),
   ...rowsFields,
   ...trainingFields,
 });
@@ -19,9 +27,10 @@ export type Recover = z.infer<typeof recoverSchema>;
 
 /**
  * Trains a model that a step has changed to give what it gave before: embeddings, or the probabilities of classes, on
- * text without labels. Weights that are stored as codes stay as they are; those in floats, norms and biases among
- * them, learn to make up for it.
- * @throws `TRAINING_TEXT`, `WRONG_HEAD` for a masked-token head, `NOT_DIFFERENTIABLE` for attention that no gradient
+ * text without labels. Weights that are stored as codes learn behind them, in floats: every pass rounds them as they
+ * will be stored, and gradients pass straight through (Bengio et al. 2013, section 4), so that what is stored in the
+ * end is what was trained.
+ * @throws `TRAINING_TEXT`, `WRONG_HEAD` for a masked-token head, `RECOVER_SCALED_INPUT`, `NOT_DIFFERENTIABLE` for attention that no gradient
  *   flows through
  */
 export async function recover(
@@ -38,18 +47,51 @@ export async function recover(
       `[recover] head that there is no loss for: expected embedding or classification, got ${kind}. Leave "recover" out.`,
       { got: kind },
     );
+  const scaled = [...after.weights.specs.keys()].find((name) => name.endsWith('.inputScale'));
+  if (options.codes && scaled)
+    throw new AttenuateError(
+      'RECOVER_SCALED_INPUT',
+      `[recover] codes of a product whose input is scaled on its way: expected none, got ${scaled}. Set "codes" to false, or quantise by another method.`,
+      { name: scaled },
+    );
   const setting = await settingOf(before, { step, recover: options }, context);
   const running = await runningTeacher(before, options);
   const tokens = await tokensOf(after, setting, options);
-  const objective =
+  const whole =
     kind === 'embedding'
       ? await rowsObjective(running, options, setting, context)
       : await logitsObjective(running, tokens, options.temperature);
   const { specs } = after.weights;
-  const { model } = await trainEncoder(after, {
+  const run = {
     ...runOptions(tokens, options, setting, context, 'recover-'),
-    objective,
-    trainable: (name) => isFloat(specs.get(name)!.codec),
+    objective: options.layers > 0 ? await withLayers(whole, running, after, tokens, options) : whole,
+  };
+  if (!options.codes) {
+    const trainable = (name: string) => isFloat(specs.get(name)!.codec);
+    return (await trainEncoder(after, { ...run, trainable })).model;
+  }
+  const rule = {
+    ternary: (step as { ternary?: unknown }).ternary === 'absmean' ? 'absmean' : 'twn',
+  } as const;
+  const { model } = await trainEncoder(await withMasters(before, after), {
+    ...run,
+    stored: { specs, ...rule },
   });
-  return model;
+  return withCodes(model, specs, rule);
+}
+
+/** Each layer's output towards what it was, beside what the model gives. */
+async function withLayers(
+  whole: Objective,
+  running: Model,
+  after: Model,
+  tokens: TokenTexts,
+  { layers: hidden, seed }: Recover,
+): Promise<Objective> {
+  const map = after.config.layers.map((_, i) => i);
+  const layers = await layersObjective(running, after, tokens, { map, hidden, embedding: 0, seed });
+  return together([
+    [whole, 1],
+    [layers, 1],
+  ]);
 }
