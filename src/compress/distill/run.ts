@@ -7,6 +7,7 @@ import type { Model } from '../../model/config.ts';
 import { names } from '../../model/names.ts';
 import type { Weight } from '../../tensor/codec.ts';
 import { AttenuateError } from '../../tensor/error.ts';
+import { Random } from '../../tensor/random.ts';
 import { type TokenTexts, tokenTexts } from '../../train/data/tokens.ts';
 import { type EncoderTraining, trainEncoder } from '../../train/encoder.ts';
 import { foldLayers } from '../../train/fold.ts';
@@ -60,14 +61,17 @@ export function runOptions(
   { signal }: StepContext,
   phase: string,
 ): Omit<EncoderTraining, 'objective'> {
-  const split = tokens.count - Math.max(1, Math.round(options.heldOut * tokens.count));
-  const steps = stepsOf(options, split);
+  // By chance: texts often stand in the order of their labels or sources.
+  const order = new Random(options.seed).permutation(tokens.count);
+  const judged = Math.max(1, Math.round(options.heldOut * tokens.count));
+  const [heldOut, trained] = [order.slice(0, judged).sort(), order.slice(judged).sort()];
+  const steps = stepsOf(options, trained.length);
   const name = `${phase}${key.slice(0, 16)}`;
   const { files } = training.place;
   return {
     texts: tokens,
-    training: range(0, split),
-    heldOut: range(split, tokens.count),
+    training: trained,
+    heldOut,
     batch: { size: options.batch, seed: options.seed },
     accumulate: options.accumulate,
     evaluateEvery: Math.max(1, Math.ceil(steps / options.evaluations)),
@@ -169,6 +173,3 @@ async function observedNeurons(
     moments: true,
   });
 }
-
-const range = (from: number, to: number): Uint32Array =>
-  Uint32Array.from({ length: to - from }, (_, i) => from + i);
