@@ -32,19 +32,24 @@ export async function trainingTexts(): Promise<string[]> {
   return textsOf(await readPairs('train')).filter((text) => !measured.has(text));
 }
 
-/** Spearman of cosine similarities against people's scores; every text is embedded once. */
-export async function stsb(
+/** Cosine similarities of pairs; every text is embedded once. */
+export async function similarities(
   pairs: readonly Pair[],
   embed: (texts: string[]) => Promise<Float32Array[]>,
-): Promise<number> {
+): Promise<number[]> {
   const texts = textsOf(pairs);
   const vectors = await embed(texts);
   const byText = new Map(texts.map((text, i) => [text, vectors[i]]));
-  return spearman(
-    pairs.map(({ first, second }) => cosine(byText.get(first)!, byText.get(second)!)),
-    pairs.map(({ score }) => score),
-  );
+  return pairs.map(({ first, second }) => cosine(byText.get(first)!, byText.get(second)!));
 }
+
+export const scoresOf = (pairs: readonly Pair[]): number[] => pairs.map(({ score }) => score);
+
+/** Spearman of cosine similarities against people's scores. */
+export const stsb = async (
+  pairs: readonly Pair[],
+  embed: (texts: string[]) => Promise<Float32Array[]>,
+): Promise<number> => spearman(await similarities(pairs, embed), scoresOf(pairs));
 
 export const embedOurs =
   (model: TextModel) =>

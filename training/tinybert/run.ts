@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runningTeacher } from '../../src/compress/distill/embedding.ts';
@@ -7,22 +6,22 @@ import { applyRecipe, parseRecipe, type Recipe, type StepContext } from '../../s
 import { openModel, writeArtifact } from '../../src/format/index.ts';
 import type { Model } from '../../src/model/config.ts';
 import { accuracy, observeInputs } from '../../src/optimize/index.ts';
-import { loadModel } from '../../src/runtime/index.ts';
+import { load } from '../../src/runtime/index.ts';
 import { nodePlace, type TrainingProgress } from '../../src/train/index.ts';
 import { augmented } from './augment.ts';
 import type { Figure } from './figures.ts';
 import type { Task } from './tasks.ts';
 import type { Variant } from './variants.ts';
 
-export const FINETUNE = {
+const finetune = ({ finetune: options }: Task, seed: number) => ({
   step: 'finetune',
   kind: 'classification',
-  epochs: 3,
+  ...options,
   batch: 32,
-  learningRate: 1e-4,
   heldOut: 0.05,
   evaluations: 6,
-} as const;
+  seed,
+});
 /** Texts without labels for each one with: see `augmented`. */
 const AUGMENTED = 1;
 /** Texts on which neurons are weighed. */
@@ -43,7 +42,7 @@ type Found = Pick<Figure, 'accuracy' | 'bytes' | 'texts' | 'minutes'>;
 export async function makeTeacher(encoder: Model, options: RunOptions): Promise<Found> {
   const { task, seed } = options;
   const context = await contextOf(options, task.train);
-  return finish(encoder, [{ ...FINETUNE, seed }], context, task.train.length, options, 'teacher');
+  return finish(encoder, [finetune(task, seed)], context, task.train.length, options, 'teacher');
 }
 
 export const teacherFile = ({ folder }: RunOptions): string => join(folder, 'teacher.safetensors');
@@ -64,8 +63,8 @@ export async function makeStudent(variant: Variant, options: RunOptions): Promis
     variant.labelsAlone || variant.untrained
       ? [await untrained(teacher, variant, seed, context), recipe.filter(({ step }) => step !== 'distill')]
       : [teacher, recipe];
-  const steps = variant.labelsAlone ? [{ ...FINETUNE, seed }, ...rest] : rest;
-  return finish(
+  const steps = variant.labelsAlone ? [finetune(task, seed), ...rest] : rest;
+  const found = await finish(
     begin,
     steps,
     context,
@@ -73,6 +72,8 @@ export async function makeStudent(variant: Variant, options: RunOptions): Promis
     options,
     `${variant.name}-${seed}`,
   );
+  await teacher.weights.close?.();
+  return found;
 }
 
 /** The student as distillation begins with it. */
@@ -127,8 +128,7 @@ async function finish(
   const minutes = (performance.now() - begun) / 60_000;
   const file = join(folder, `${name}.safetensors`);
   const { byteLength: bytes } = await writeArtifact(made, file, { signal });
-  if (!existsSync(file)) throw new Error(`[tinybert] no artifact at ${file}`);
-  const loaded = await loadModel(await openModel(file), { threads: 1 });
+  const loaded = await load(file, { threads: 1 });
   const found = await loaded.classify(
     task.test.map(({ text }) => text),
     { signal },

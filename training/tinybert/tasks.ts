@@ -11,6 +11,8 @@ export interface Task {
   readonly name: string;
   /** What accuracy is measured on: never trained on, and nothing is chosen by it. */
   readonly measuredOn: string;
+  /** How a classifier is fine-tuned on its labels. */
+  readonly finetune: { readonly epochs: number; readonly learningRate: number };
   readonly train: readonly Labelled[];
   readonly test: readonly Labelled[];
 }
@@ -35,12 +37,14 @@ export const TASKS: Readonly<Record<string, (data: string) => Promise<Task>>> = 
   sst2: async (data) => ({
     name: 'SST-2',
     measuredOn: 'development set, 872 sentences',
+    finetune: { epochs: 3, learningRate: 1e-4 },
     train: await tsv(join(data, 'sst2/train.tsv')),
     test: await tsv(join(data, 'sst2/dev.tsv')),
   }),
   banking77: async (data) => ({
     name: 'banking77',
     measuredOn: 'test set, 3,080 questions',
+    finetune: { epochs: 6, learningRate: 2e-4 },
     train: await csv(join(data, 'banking77/train.csv')),
     test: await csv(join(data, 'banking77/test.csv')),
   }),
