@@ -28,6 +28,44 @@ async function longMails(): Promise<{ scored: readonly Mail[]; calibration: read
   };
 }
 
+/** Longest piece of a document that is trained on, in characters: about 256 tokens. */
+const PIECE = 1200;
+/** Mails of each label that documents to train on come from. */
+const TRAINING_MAILS = 1200;
+
+/** Long text to train on: pieces of mails that no score is taken from. */
+export async function trainingDocuments(): Promise<string[]> {
+  const { scored } = await longMails();
+  const measured = new Set(scored.map(({ text }) => text));
+  const mails = (await readMails(TRAINING_MAILS, PIECE)).filter(({ text }) => !measured.has(text));
+  return mails.flatMap(({ text }) =>
+    Array.from({ length: Math.min(3, Math.floor(text.length / PIECE)) }, (_, i) =>
+      text.slice(i * PIECE, (i + 1) * PIECE),
+    ),
+  );
+}
+
+/** Words of a half. */
+const HALF = 150;
+
+/** Scored mails in two halves: the first words, and as many that follow. */
+export async function mailHalves(): Promise<{ first: string[]; second: string[] }> {
+  const { scored } = await longMails();
+  const words = scored.map(({ text }) => text.split(' ')).filter(({ length }) => length >= 2 * HALF);
+  return {
+    first: words.map((all) => all.slice(0, HALF).join(' ')),
+    second: words.map((all) => all.slice(HALF, 2 * HALF).join(' ')),
+  };
+}
+
+/** For each second half whether its own first half is the nearest of all. */
+export function halvesFound(first: readonly Float32Array[], second: readonly Float32Array[]): boolean[] {
+  return second.map((row, i) => {
+    const scores = first.map((other) => cosine(row, other));
+    return scores.indexOf(Math.max(...scores)) === i;
+  });
+}
+
 /** Text to calibrate on: training sentences, and mails that no score is taken from. */
 export async function calibrationTexts(): Promise<string[]> {
   const pairs = await sentences('stsb/train.csv');
