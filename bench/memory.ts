@@ -11,11 +11,16 @@ export interface MemoryWatch {
   stop(): void;
 }
 
-export function watchMemory(): MemoryWatch {
-  const memories: WebAssembly.Memory[] = [];
+/** @param collect garbage first, so that what is counted is what is held and not what is left behind */
+export function watchMemory({ collect = false } = {}): MemoryWatch {
+  const memories: WeakRef<WebAssembly.Memory>[] = [];
   const held = (): number => {
+    if (collect) globalThis.gc?.();
     const { heapUsed, arrayBuffers } = process.memoryUsage();
-    return memories.reduce((sum, memory) => sum + memory.buffer.byteLength, heapUsed + arrayBuffers);
+    return memories.reduce(
+      (sum, memory) => sum + (memory.deref()?.buffer.byteLength ?? 0),
+      heapUsed + arrayBuffers,
+    );
   };
   let base = 0;
   let peak = 0;
@@ -26,7 +31,7 @@ export function watchMemory(): MemoryWatch {
   WebAssembly.Memory = new Proxy(Original, {
     construct(target, [descriptor], newTarget) {
       const memory: WebAssembly.Memory = Reflect.construct(target, [descriptor], newTarget);
-      memories.push(memory);
+      memories.push(new WeakRef(memory));
       sample();
       return memory;
     },
@@ -37,7 +42,7 @@ export function watchMemory(): MemoryWatch {
     sample();
     return before;
   };
-  const timer = setInterval(sample, 1);
+  const timer = setInterval(sample, collect ? 5 : 1);
   return {
     baseline() {
       globalThis.gc?.();

@@ -15,6 +15,7 @@ const BENCHES: Record<string, Bench> = {
   attention: async (...given) => (await import('./attention/attention.ts')).attention(...given),
   long: async (subjects) => (await import('./long.ts')).long(subjects),
   load: async (subjects) => (await import('./load.ts')).load(subjects),
+  peaks: async (subjects) => (await import('./peaks.ts')).peaks(subjects),
   size: async () => (await import('./size.ts')).size(),
   training: async (subjects) => (await import('./training.ts')).training(subjects),
   lowbit: async (subjects) => (await import('./lowbit.ts')).lowbit(subjects),

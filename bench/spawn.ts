@@ -14,6 +14,8 @@ export interface ChildTask {
   /** Width of the peer's hidden states. */
   readonly width?: number;
   readonly watchMemory?: boolean;
+  /** Of memory what is held alone: garbage is collected before it is counted, and the code has run once before. */
+  readonly heldOnly?: boolean;
   /** Time to spend on warm runs after the first. */
   readonly warmRunMs?: number;
 }

@@ -64,19 +64,21 @@ const BLOCK = 1 << 20;
  * takes whole buffers.
  */
 export class BlockHash {
-  private readonly block: Uint8Array;
-  private filled = 0;
+  private readonly most: number;
   private readonly digests: Uint8Array[] = [];
+  private open: Piecewise | null = null;
+  private filled = 0;
 
   /** @param most bytes that will come, where it is known: less memory is taken for fewer than a block */
   constructor(most = BLOCK) {
-    this.block = new Uint8Array(Math.min(BLOCK, most));
+    this.most = Math.min(BLOCK, most);
   }
 
   async update(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.length; ) {
-      const part = bytes.subarray(at, at + this.block.length - this.filled);
-      this.block.set(part, this.filled);
+      const part = bytes.subarray(at, at + BLOCK - this.filled);
+      this.open ??= nodeHash() ?? new Gathered(this.most);
+      this.open.update(part);
       this.filled += part.length;
       at += part.length;
       if (this.filled === BLOCK) await this.flush();
@@ -94,7 +96,39 @@ export class BlockHash {
   }
 
   private async flush(): Promise<void> {
-    this.digests.push(await sha256(this.block.subarray(0, this.filled)));
+    this.digests.push(await this.open!.digest());
+    if (!(this.open instanceof Gathered)) this.open = null;
     this.filled = 0;
+  }
+}
+
+/** A hash that takes its bytes piece by piece. */
+interface Piecewise {
+  update(bytes: Uint8Array): unknown;
+  digest(): Uint8Array | Promise<Uint8Array>;
+}
+
+/** Node's own, which needs no buffer and leaves no copies behind; null in a browser. */
+const nodeHash = (): Piecewise | null =>
+  globalThis.process?.getBuiltinModule?.('node:crypto')?.createHash('sha256') ?? null;
+
+/** What a platform hashes in one piece alone. */
+class Gathered implements Piecewise {
+  private readonly block: Uint8Array;
+  private filled = 0;
+
+  constructor(bytes: number) {
+    this.block = new Uint8Array(bytes);
+  }
+
+  update(bytes: Uint8Array): void {
+    this.block.set(bytes, this.filled);
+    this.filled += bytes.length;
+  }
+
+  digest(): Promise<Uint8Array> {
+    const whole = this.block.subarray(0, this.filled);
+    this.filled = 0;
+    return sha256(whole);
   }
 }
