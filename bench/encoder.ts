@@ -5,6 +5,7 @@ import { failedRow, type Row } from './report.ts';
 import { type ChildTask, inChild } from './spawn.ts';
 import type { Subjects, Variant } from './subjects.ts';
 import { compare, type InterleaveOptions, interleave } from './timing.ts';
+import { tinybertRow } from './tinybert.ts';
 
 const METRIC = 'median time of a run, batch 1, one thread';
 
@@ -127,6 +128,7 @@ export async function encoder(subjects: Subjects): Promise<Row[]> {
     ['int8-n16', () => comparePrecision(subjects, 'int8-n16', 'int8', 16)],
     ['int8-n128', () => comparePrecision(subjects, 'int8-n128', 'int8', 128)],
     ['threads2-f32-n128', () => threads(subjects)],
+    ['tinybert-n128', () => tinybertRow(subjects)],
   ];
   const out: Row[] = [];
   for (const [id, measure] of rows) out.push(await measure().catch((error) => failedRow(id, error)));

@@ -81,12 +81,18 @@ async function classifier(random: Random): Promise<Made> {
   return { whole, weights, inputs };
 }
 
-async function open(training: TrainingProgram, weights: ReadonlyMap<string, Weight>, threads = 1) {
+async function open(
+  training: TrainingProgram,
+  weights: ReadonlyMap<string, Weight>,
+  threads = 1,
+  forward: readonly Program[] = [],
+) {
   const engine = await TrainingEngine.create(training, {
     features,
     tiles: { float32: 6, int8: 6 },
     threads,
     spawn: nodePlatform.spawn,
+    forward,
   });
   for (const { name } of [...training.trainable, ...training.frozen])
     engine.weight(name).set(decode(weights.get(name)!));
@@ -95,6 +101,17 @@ async function open(training: TrainingProgram, weights: ReadonlyMap<string, Weig
 
 const gradientsOf = (engine: TrainingEngine) =>
   engine.training.trainable.map(({ name }) => engine.gradient(name).slice());
+
+it('an encoder as it is traced for inference is refused where training runs it', async () => {
+  const { whole, weights } = await embedder(new Random(1));
+  const training = differentiate(whole);
+  const encoder = madeEncoder();
+  const traced = await traceEncoder(encoder.config, encoder.weights.specs);
+  await expect(open(training, weights, 1, [traced])).rejects.toMatchObject({
+    code: 'OP_UNSUPPORTED',
+    fields: { activation: 'gelu' },
+  });
+});
 
 describe.each([
   ['an embedding', embedder],

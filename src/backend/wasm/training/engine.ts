@@ -49,7 +49,7 @@ export class TrainingEngine implements TrainingMachine {
     this.shapes = shapes;
   }
 
-  /** @throws `OP_UNSUPPORTED` for an op without a kernel; `OUT_OF_MEMORY` when the state alone passes `maxMemory` */
+  /** @throws `OP_UNSUPPORTED` for an op without a kernel, or a product as inference runs it, activation and all; `OUT_OF_MEMORY` when the state alone passes `maxMemory` */
   static async create(
     training: TrainingProgram,
     { forward = [], groupOf = () => 0, ...options }: TrainingEngineOptions,

@@ -4,6 +4,7 @@ import type {
 } from '../../../../program/gradient/linear.ts';
 import { type HeadLayout, type LinearNode, padHead } from '../../../../program/ops/linear.ts';
 import type { Parameter } from '../../../../program/program.ts';
+import { AttenuateError } from '../../../../tensor/error.ts';
 import type { Lowering, OpLowering, Step } from '../../lowering.ts';
 import { TRANSPOSED_COLUMNS } from '../kernels/layout.ts';
 import { gradientOf, zerosOf } from '../weights.ts';
@@ -49,11 +50,24 @@ const paddedColumns = (rows: number, heads: HeadLayout | null): number =>
 
 const stackedRows = (parts: readonly Parameter[]): number => parts.reduce((n, { shape }) => n + shape[0], 0);
 
+/** @throws `OP_UNSUPPORTED` for what only inference does inside a product */
+function expectBare({ attributes: { activation, quantized } }: LinearNode): void {
+  if (activation === 'none' && !quantized) return;
+  throw new AttenuateError(
+    'OP_UNSUPPORTED',
+    `[train] product that does more than multiply: expected the Program of \`differentiate\` or its \`forwardPart\`, got ${quantized ? 'integer inputs' : `a fused ${activation}`}. Differentiate the traced Program first.`,
+    { kind: 'linear', activation, quantized },
+  );
+}
+
 /** A product whose weights are packed anew at each run: what training changes between runs. */
 export const unpackedLinearLowering: OpLowering<LinearNode> = {
   kind: 'linear',
   kernels: productKernels,
-  keys: () => ['packRows', 'trainingProduct'],
+  keys(node) {
+    expectBare(node);
+    return ['packRows', 'trainingProduct'];
+  },
   workspaceBytes({ parameters, attributes: { parts, heads } }, _shape, features) {
     const weights = parameters.slice(0, parts);
     const columns = paddedColumns(stackedRows(weights), heads);
