@@ -8,7 +8,7 @@ import { nodePlatform } from '../../src/runtime/node/platform.ts';
 import { decode } from '../../src/tensor/codec.ts';
 import { Random } from '../../src/tensor/random.ts';
 import { compare } from '../conformance/check.ts';
-import { gradientCases, withLoss } from './cases.ts';
+import { gradientCases, surrogateCases, withLoss } from './cases.ts';
 
 interface Setting {
   readonly name: string;
@@ -29,7 +29,8 @@ const settings: Setting[] = [
 const BUDGET = { absolute: 2e-6, relative: 2e-5 };
 
 /** All of them on the kernels that run here; elsewhere some of each op's. */
-const casesOf = ({ name }: Setting) => gradientCases().filter((_, i) => name === 'probed' || i % 6 === 0);
+const casesOf = ({ name }: Setting) =>
+  [...gradientCases(), ...surrogateCases()].filter((_, i) => name === 'probed' || i % 6 === 0);
 
 describe.each(settings)('gradients on wasm, $name', (setting) => {
   const { features, rows, threads } = setting;

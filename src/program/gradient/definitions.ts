@@ -24,6 +24,7 @@ import { regroupByResidueOp } from './residue.ts';
 import { rotaryGradientOp } from './rotary.ts';
 import { rowLossGradientOps, rowLossOps } from './row-losses.ts';
 import { scoredAttentionGradientOp } from './scored-attention.ts';
+import { SPIKING_OPS } from './spiking-attention.ts';
 import { storedAttentionGradientOp } from './stored-attention.ts';
 
 /** The ops that exist for training. */
@@ -66,6 +67,7 @@ export const TRAINING_OPS = [
   regroupByResidueOp,
   rotaryGradientOp,
   scoredAttentionGradientOp,
+  ...SPIKING_OPS,
   storedAttentionGradientOp,
   weightedSumOp,
   withOnesOp,

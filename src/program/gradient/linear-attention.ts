@@ -15,10 +15,10 @@ export type DivideByLastNode = Node<'divideByLast', { readonly size: number }>;
 export type DivideByLastGradientNode = Node<'divideByLastGradient', { readonly size: number }>;
 
 /** Columns of values with a one behind them. */
-const widened = (size: number): number => (size + 8) & ~7;
+export const widened = (size: number): number => (size + 8) & ~7;
 
 /** `[heads, B, N, D′]` of values with a one behind column D, `[heads, B, N, ⌈(D + 1)/8⌉·8]`. */
-function withOnes(t: Tracer, v: Value, from: number, heads: number, size: number): Value {
+export function withOnes(t: Tracer, v: Value, from: number, heads: number, size: number): Value {
   return t.emit('withOnes', {
     inputs: [v],
     parameters: [],
@@ -29,7 +29,7 @@ function withOnes(t: Tracer, v: Value, from: number, heads: number, size: number
 }
 
 /** Columns 0 … D − 1 divided by column D, heads side by side: `[heads, B, N, …]` → `[B, N, heads · D]`; 0 for x / 0. */
-function divideByLast(t: Tracer, x: Value, heads: number, size: number): Value {
+export function divideByLast(t: Tracer, x: Value, heads: number, size: number): Value {
   return t.emit('divideByLast', {
     inputs: [x],
     parameters: [],

@@ -24,6 +24,7 @@ import { rotaryRule } from './rotary.ts';
 import { rowLossRules } from './row-losses.ts';
 import type { GradientRule } from './rule.ts';
 import { scoredAttentionRule } from './scored-attention.ts';
+import { expandSpikingAttention, scaleHeadsRule, spikesRule } from './spiking-attention.ts';
 import { storedAttentionRule } from './stored-attention.ts';
 
 /** How each kind of op is differentiated. */
@@ -56,7 +57,9 @@ export const RULES: ReadonlyMap<string, GradientRule> = new Map(
     groupByResidueRule,
     ungroupByResidueRule,
     rotaryRule,
+    scaleHeadsRule,
     scoredAttentionRule,
+    spikesRule,
     storedAttentionRule,
     weightedSumRule,
     withOnesRule,
@@ -68,4 +71,5 @@ type Expansion = (t: Tracer, node: Node, inputs: readonly Value[]) => Value[];
 /** Ops that are trained as several others. */
 export const EXPANSIONS: ReadonlyMap<string, Expansion> = new Map<string, Expansion>([
   ['linearAttention', expandLinearAttention as unknown as Expansion],
+  ['spikingAttention', expandSpikingAttention as unknown as Expansion],
 ]);

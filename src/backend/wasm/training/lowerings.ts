@@ -44,6 +44,7 @@ import {
   layerNormWeightGradientLowering,
   softmaxGradientLowering,
 } from './ops/rows.ts';
+import { spikingLowerings } from './ops/spiking-attention.ts';
 import { adamWLowering, gradientNormLowering } from './ops/update.ts';
 
 const TRAINING: Lowerings = new Map(
@@ -82,6 +83,7 @@ const TRAINING: Lowerings = new Map(
     scatterRowsLowering,
     selectRowsGradientLowering,
     softmaxGradientLowering,
+    ...spikingLowerings,
     straightThroughGradientLowering,
     unpackedLinearLowering,
     weightedSumLowering,
