@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseRecipe } from '../../src/compress/index.ts';
 import { openArtifact } from '../../src/format/artifact.ts';
 import { fileSource } from '../../src/format/index.ts';
 import { load } from '../../src/runtime/index.ts';
@@ -24,6 +25,13 @@ describe('attenuate-mini-en', () => {
     expect(statSync(file).size).toBe(figures.bytes);
     const artifact = await openArtifact(await fileSource(file));
     expect(artifact.hash).toBe(figures.hash);
+    await artifact.weights.close!();
+  });
+
+  it('was made by the recipe that its command has', async () => {
+    const artifact = await openArtifact(await fileSource(file));
+    const recipe = readFileSync(resolve(import.meta.dirname, '../../training/mini-en/recipe.json'), 'utf8');
+    expect(artifact.recipe).toEqual(parseRecipe(JSON.parse(recipe)));
     await artifact.weights.close!();
   });
 
