@@ -5,10 +5,11 @@ import { writeArtifact } from '../src/format/index.ts';
 import type { Model } from '../src/model/config.ts';
 import { isMatrix, names } from '../src/model/names.ts';
 import { layerOf } from '../src/model/roles.ts';
-import { observeInputs, textContext } from '../src/optimize/index.ts';
+import { artifactBytes, observeInputs, textContext } from '../src/optimize/index.ts';
 import { loadModel } from '../src/runtime/index.ts';
 import type { TextModel } from '../src/runtime/types.ts';
 import { columnsOf, decode } from '../src/tensor/codec.ts';
+import { mixtureAtSizeOf, StsbJudge, uniformInt4 } from './mixture.ts';
 import { describe, type Precision } from './peers.ts';
 import { betterBy, type Row } from './report.ts';
 import { embedOurs, type Pair, readPairs, STSB_METRIC, stsb, trainingTexts } from './stsb.ts';
@@ -49,6 +50,7 @@ export const quantizedRows: readonly [id: string, measure: (subjects: Subjects) 
     subject.id,
     (subjects) => quantizedRow(subjects, subject),
   ]),
+  ['stsb-dev-mixed', (subjects) => mixedRow(subjects)],
   ['gptq-output-error', (subjects) => outputErrorRow(subjects)],
 ];
 
@@ -87,6 +89,35 @@ async function quantizedRow(
     tolerance: `no more than ${tolerance} below our float32${maxBytes ? `, at most ${maxBytes / 1e6} MB` : ''}`,
     details: { lost: float - ours, bytes },
     note: `calibrated on text of STS-B train; ${web.note}`,
+  };
+}
+
+/** Widths searched at uniform int4's size, against uniform int4, on pairs that neither saw. */
+async function mixedRow(subjects: Subjects): Promise<Row> {
+  const [float, judge] = [await subjects.model('float32'), new StsbJudge()];
+  const uniform = await uniformInt4(float);
+  const { model, step } = await mixtureAtSizeOf(float, uniform);
+  const gain = await judge.gain(model, uniform);
+  const [ours, other] = [await judge.score(model), await judge.score(uniform)];
+  const decided = gain.low > 0 || gain.high < 0;
+  return {
+    id: 'stsb-dev-mixed',
+    metric: STSB_METRIC,
+    unit: '',
+    better: 'higher',
+    ours,
+    peers: { 'uniform int4, groups of 32': other, 'our float32': await judge.score(float) },
+    ratio: betterBy('higher', ours, other),
+    agrees: decided ? gain.low > 0 : null,
+    tolerance: 'the 95 % paired bootstrap interval of the gain lies above 0',
+    details: {
+      gain: gain.value,
+      'interval from': gain.low,
+      'interval to': gain.high,
+      bytes: artifactBytes(model),
+      'bytes of uniform int4': artifactBytes(uniform),
+    },
+    note: `${decided ? 'the interval excludes 0' : 'the interval does not exclude 0'}; ${JSON.stringify(step)}`,
   };
 }
 

@@ -3,11 +3,10 @@ import { fileURLToPath } from 'node:url';
 import { applyRecipe } from '../../src/compress/index.ts';
 import { openModel } from '../../src/format/index.ts';
 import type { Model } from '../../src/model/config.ts';
-import { artifactBytes, findMixture, textContext } from '../../src/optimize/index.ts';
-import { loadModel } from '../../src/runtime/index.ts';
+import { artifactBytes, textContext } from '../../src/optimize/index.ts';
 import { byteSize } from '../../src/tensor/codec.ts';
-import { correlationGain, type Interval } from '../bootstrap.ts';
-import { embedOurs, openUse, readPairs, scoresOf, similarities, trainingTexts } from '../stsb.ts';
+import { mixtureAtSizeOf, StsbJudge } from '../mixture.ts';
+import { openUse, trainingTexts } from '../stsb.ts';
 import { type FrontRow, type QuantizationRow, quantizationCard } from './quantization-markdown.ts';
 import { rowNames, type Subject, storageOf } from './quantization-rows.ts';
 import { runCard } from './run-card.ts';
@@ -22,77 +21,35 @@ const open = (subject: Subject): Promise<Model> => (subject === 'use' ? openUse(
 const weightBytes = ({ weights }: Model): number =>
   [...weights.specs.values()].reduce((sum, spec) => sum + byteSize(spec), 0);
 
-class Measured {
-  private readonly pairs = readPairs();
-  private readonly known = new Map<Model, Promise<number[]>>();
-
-  /** Similarities of the pairs, once for each model. */
-  of(model: Model): Promise<number[]> {
-    const found = this.known.get(model) ?? this.run(model);
-    this.known.set(model, found);
-    return found;
-  }
-
-  private async run(model: Model): Promise<number[]> {
-    const loaded = await loadModel(model, { threads: 1 });
-    try {
-      return await similarities(await this.pairs, embedOurs(loaded));
-    } finally {
-      loaded.dispose();
-    }
-  }
-
-  async gain(model: Model, other: Model): Promise<Interval> {
-    return correlationGain(await this.of(model), await this.of(other), scoresOf(await this.pairs));
-  }
-
-  async score(model: Model): Promise<number> {
-    const truth = scoresOf(await this.pairs);
-    return correlationGain(await this.of(model), truth, truth).value + 1;
-  }
-}
-
 /** The mixture that loses least at a uniform model's size, beside that one, and a front of sizes. */
-async function mixtureOf(float: Model, uniform: Model, measured: Measured) {
-  const texts = await trainingTexts();
-  const context = textContext(texts);
-  const found = await findMixture(float, texts, {
-    limits: { sizeBytes: artifactBytes(uniform) },
-    context,
-    frontPoints: FRONT_POINTS,
-    onProgress: ({ what, fraction }) =>
-      process.stderr.write(`\r${Math.round(100 * fraction)} % ${what}        `),
-  });
+async function mixtureOf(float: Model, uniform: Model, judge: StsbJudge) {
+  const found = await mixtureAtSizeOf(float, uniform, FRONT_POINTS);
   const front: FrontRow[] = [];
-  for (const { name, kind, widths, sizeBytes, measured: output } of found.front) {
-    const made = await applyRecipe(float, [{ step: 'quantize', mixed: widths }], context);
-    front.push({ name, kind, bytes: sizeBytes, output: output.output, stsb: await measured.score(made) });
+  for (const { name, kind, widths, sizeBytes, measured } of found.front) {
+    const made = await applyRecipe(float, [{ step: 'quantize', mixed: widths }]);
+    front.push({ name, kind, bytes: sizeBytes, output: measured.output, stsb: await judge.score(made) });
   }
-  return { made: found.model, front, against: await measured.gain(found.model, uniform) };
+  return { made: found.model, front, against: await judge.gain(found.model, uniform) };
 }
 
 async function measure(name: string): Promise<QuantizationRow> {
   const { subject, storage } = storageOf(name);
   const about = { name, title: storage.title, recipe: storage.recipe };
   try {
-    const [float, measured] = [await open(subject), new Measured()];
+    const [float, judge] = [await open(subject), new StsbJudge()];
     const start = performance.now();
     const context = textContext(await trainingTexts());
     const apply = (recipe: readonly object[]) => applyRecipe(float, recipe as never, context);
     const mixture = storage.mixedAt
-      ? await mixtureOf(
-          float,
-          await apply(storageOf(`${subject}:${storage.mixedAt}`).storage.recipe),
-          measured,
-        )
+      ? await mixtureOf(float, await apply(storageOf(`${subject}:${storage.mixedAt}`).storage.recipe), judge)
       : null;
     const made = mixture?.made ?? (await apply(storage.recipe));
     const madeSeconds = (performance.now() - start) / 1000;
     return {
       ...about,
       ...{ weightBytes: weightBytes(made), bytes: artifactBytes(made), madeSeconds },
-      stsb: await measured.score(made),
-      change: await measured.gain(made, float),
+      stsb: await judge.score(made),
+      change: await judge.gain(made, float),
       ...(mixture && { front: mixture.front, against: mixture.against }),
       failed: null,
     };
