@@ -47,7 +47,9 @@ export async function probeModel(model: Model, { signal }: { signal?: AbortSigna
   };
   const exact = run(256);
   const apart = errors(exact, run(256, MOVED));
-  const coarse = has('quantized') ? run(128) : null;
+  // Attention in integers takes floats and gives floats: its codes are inside.
+  const rounds = has('quantized') || program.nodes.some(({ kind }) => kind === 'integerAttention');
+  const coarse = rounds ? run(128) : null;
   // Of two roundings to 256 levels, from that to 256 and 128: 1 + 1 squared steps, where there are 1 + 4.
   if (coarse) apart.push(...errors(exact, coarse).map((error) => 0.4 * error));
   else if (has('bits')) apart.push(ONE_SIGN);

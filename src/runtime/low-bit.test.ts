@@ -79,6 +79,25 @@ describe.each<HeadSpec>([
     },
   );
 
+  it.each(['float16', 'bfloat16'] as const)(
+    'gives with %s what its numbers give in float32, to the bit',
+    async (codec) => {
+      const [model, weights] = await stored(head, () => ({ codec }));
+      const wide = new Map(
+        [...weights].map(([name, w]) => [name, encode('float32', w.shape, Float32Array.from(decode(w)))]),
+      );
+      const specs = new Map([...wide].map(([name, weight]) => [name, specOf(weight)]));
+      const float = { ...model, weights: { specs, read: async (name: string) => wide.get(name)! } };
+      const rows = [];
+      for (const each of [model, float]) {
+        const loaded = await loadModel(each, { threads: 1 });
+        rows.push((await loaded.run([IDS, [...IDS, ...IDS, ...IDS]])).map((row) => row.slice()));
+        loaded.dispose();
+      }
+      expect(rows[0]).toEqual(rows[1]);
+    },
+  );
+
   it('runs with products that mix codecs', async () => {
     await expectReference(...(await stored(head, mixed)));
   });

@@ -112,15 +112,18 @@ export class WeightLoader {
     const joined = this.join(bytes);
     const whole = joined.length - (joined.length % width);
     const index = (at + bytes.length - joined.length) / width;
-    const floats = this.floats(spec, joined.subarray(0, whole));
-    if (this.target.map.widened.has(name))
+    const { widened, biases, matrices } = this.target.map;
+    const halves = width === 2 && matrices.has(name);
+    const read = !halves || widened.has(name) || biases.has(name);
+    const floats = read ? this.floats(spec, joined.subarray(0, whole)) : new Float32Array(0);
+    if (widened.has(name))
       new Float32Array(this.target.memory(), this.target.map.raw.get(name)!).set(floats, index);
-    for (const { linear, part } of this.target.map.biases.get(name) ?? []) {
+    for (const { linear, part } of biases.get(name) ?? []) {
       const bias = new Float32Array(this.target.memory(), linear.bias, linear.columns);
       for (let i = 0; i < floats.length; i++) bias[linear.columnOf(part, index + i)] = floats[i];
     }
     this.pending = new Uint8Array(0);
-    if (this.target.map.matrices.has(name)) {
+    if (matrices.has(name)) {
       const columns = columnsOf(spec.shape);
       const rowBytes = columns * width;
       const done = whole - ((at + bytes.length - (joined.length - whole)) % rowBytes);
@@ -129,8 +132,10 @@ export class WeightLoader {
         this.packRows(
           name,
           'values',
-          new Uint8Array(floats.buffer, floats.byteOffset, rows * columns * 4),
-          columns * 4,
+          halves
+            ? joined.subarray(0, rows * rowBytes)
+            : new Uint8Array(floats.buffer, floats.byteOffset, rows * rowBytes),
+          rowBytes,
           index / columns,
           rows,
         );

@@ -1,6 +1,7 @@
 import type { MemoryLayout, ScheduledNode } from '../../program/memory.ts';
+import type { LinearAttributes } from '../../program/ops/linear.ts';
 import type { Node, Program, Value } from '../../program/program.ts';
-import { isFloat } from '../../tensor/codec.ts';
+
 import { AttenuateError } from '../../tensor/error.ts';
 import type { Features } from './kernels/kernel.ts';
 import type { Lowering, OpLowering, Step } from './lowering.ts';
@@ -36,9 +37,12 @@ const CORE: Lowerings = new Map(
   ].map((lowering) => [lowering.kind, lowering as unknown as OpLowering]),
 );
 
-/** Products of codes below 8 bits have a lowering of their own, which serves the others too. */
-const isLowBit = ({ kind, parameters }: Node): boolean =>
-  kind === 'linear' && parameters.some(({ codec }) => !isFloat(codec) && codec !== 'int8');
+/** Products with weights that are neither float32 nor int8 have a lowering of their own, which serves those too. */
+const isLowBit = ({ kind, parameters, attributes }: Node): boolean =>
+  kind === 'linear' &&
+  parameters
+    .slice(0, (attributes as LinearAttributes).parts)
+    .some(({ codec }) => codec !== 'float32' && codec !== 'int8');
 
 /** The lowerings that a Program needs. @throws `OP_UNSUPPORTED` for a kind of op without one */
 export async function loadLowerings(programs: readonly Program[]): Promise<Lowerings> {

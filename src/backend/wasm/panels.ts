@@ -8,7 +8,7 @@ import type { KernelKey } from './lowering.ts';
 
 /** How weights of one kind stand in panels of columns, ready for their kernels. */
 export interface PanelLayout {
-  /** Which kernels multiply them, with their variant: `float32`, `int8`, `lowBit:4::half`, `signs:signs::row`. */
+  /** Which kernels multiply them, with their variant: `float32`, `float16`, `int8`, `lowBit:4::half`, `signs:signs::row`. */
   readonly family: string;
   /** Which kernels put rows of each section in their place. */
   readonly packers: { readonly values: KernelKey; readonly scales?: KernelKey; readonly zeros?: KernelKey };
@@ -36,14 +36,16 @@ export function panelLayout(
 ): PanelLayout {
   const columns = columnsOf(weight.shape);
   const common = { group: 0, scalesAt: 0, zerosAt: 0, width: panel } as const;
-  if (isFloat(weight.codec))
+  if (isFloat(weight.codec)) {
+    const whole = weight.codec === 'float32';
     return {
       ...common,
-      family: 'float32',
-      packers: { values: 'packFloat32' },
+      family: weight.codec,
+      packers: { values: whole ? 'packFloat32' : 'packHalves' },
       K: columns,
-      panelBytes: columns * panel * 4,
+      panelBytes: columns * panel * (whole ? 4 : 2),
     };
+  }
   const K = quantizedPitch(columns);
   if (weight.codec === 'int8')
     return {

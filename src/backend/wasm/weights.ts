@@ -110,7 +110,7 @@ function packedLinears(
       w: take(panels * layout.panelBytes),
       bias: take(vector),
       scales: layout.family === 'int8' ? take(vector) : 0,
-      corrections: layout.family === 'float32' ? 0 : take(vector),
+      corrections: isFloat(weights[from].codec) ? 0 : take(vector),
       columnOf: (part: number, row: number) => {
         const at = first[part] - first[from] + row;
         return heads ? padded(at - (at % heads.size)) + (at % heads.size) : at;

@@ -89,6 +89,16 @@ export const linearCases: ConformanceCase[] = [
     }),
     linearCase('a residual', { codec, B: 2, N: 5, K: 30, C: 22, residual: true, activation: 'gelu' }),
   ]),
+  ...(['float16', 'bfloat16'] as const).flatMap((codec) => [
+    ...[2, 4, 5, 6, 7, 12, 13].map((N) => linearCase(`${N} rows`, { codec, N, K: 20, C: 18 })),
+    ...[1, 7, 8, 31, 65].map((C) => linearCase(`${C} output columns`, { codec, C })),
+    linearCase('a long inner product', { codec, N: 3, K: 1536, C: 24 }),
+    linearCase('many rows', { codec, B: 3, N: 67, K: 32, C: 40 }),
+    linearCase('heads of 20', { codec, B: 2, N: 5, K: 40, parts: 3, heads: { count: 2, size: 20 } }),
+    linearCase('weight rows of zeros', { codec, w: 'some zero' }),
+    linearCase('denormal weights', { codec, w: 'denormal' }),
+    linearCase('weights of 1e4', { codec, w: 'large' }),
+  ]),
   ...(['float32', 'int8'] as const).flatMap((codec) => [
     ...(['none', 'gelu', 'geluTanh', 'relu', 'tanh'] as const).map((activation) =>
       linearCase(`activation ${activation}`, { codec, N: 6, K: 32, C: 21, activation }),

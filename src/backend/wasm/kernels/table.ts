@@ -1,6 +1,7 @@
 import { codeFormat, isAffine, isFloat, scaleTypeOf, type WeightSpec } from '../../../tensor/codec.ts';
 import type { FunctionBuilder, Variable } from '../assembler.ts';
 import { f32x4, type I32, i32, i32x4, type V128, v128 } from '../instructions.ts';
+import { widenHalf } from './half.ts';
 import { plus, times } from './kernel.ts';
 
 /** How an embedding table is stored; its shape does not change the code that reads it. */
@@ -11,16 +12,6 @@ export interface TableAddress {
   readonly values: I32;
   readonly scales: I32;
   readonly zeros: I32;
-}
-
-/** Four binary16 numbers, one in the lower half of each lane, as float32; infinities and NaN included. */
-function half(f: FunctionBuilder, h: V128): V128 {
-  const magnitude = f.local('v128', v128.and(h, v128.i32x4(0x7fff)));
-  // Times 2^112 moves the exponent's bias, and makes normal numbers of subnormal ones.
-  const moved = f32x4.mul(i32x4.shl(magnitude, i32.const(13)), v128.f32x4(2 ** 112));
-  const special = v128.and(i32x4.gt_s(magnitude, v128.i32x4(0x7bff)), v128.i32x4(0x7f800000));
-  const sign = i32x4.shl(v128.and(h, v128.i32x4(0x8000)), i32.const(16));
-  return v128.or(v128.or(moved, special), sign);
 }
 
 /** Reads rows of a table eight columns at a time; what it gives past a row's end is of no meaning. */
@@ -46,7 +37,7 @@ export function tableReader(f: FunctionBuilder, format: TableFormat, at: TableAd
         const value = (h: V128) =>
           f.local(
             'v128',
-            format.codec === 'float16' ? half(f, f.local('v128', h)) : i32x4.shl(h, i32.const(16)),
+            format.codec === 'float16' ? widenHalf(f, f.local('v128', h)) : i32x4.shl(h, i32.const(16)),
           );
         return [value(widened[0]), value(widened[1])];
       },
@@ -73,7 +64,7 @@ function codeReader(
       scale,
       scaleBytes === 4
         ? v128.load32_splat(from)
-        : half(f, f.local('v128', i32x4.extend_low_i16x8_u(v128.load16_splat(from)))),
+        : widenHalf(f, f.local('v128', i32x4.extend_low_i16x8_u(v128.load16_splat(from)))),
     );
     f.set(
       offset,

@@ -2,6 +2,7 @@ import type { Activation } from '../../../program/ops/activation.ts';
 import { type LinearNode, padHead } from '../../../program/ops/linear.ts';
 import { quantizedPitch } from '../../../program/ops/quantize-rows.ts';
 import { columnsOf } from '../../../tensor/codec.ts';
+import { type HalfCodec, halvesProduct, packHalvesKernel } from '../kernels/gemm-halves.ts';
 import { lowBitProduct } from '../kernels/gemm-low-bit.ts';
 import { differences, gemmSignsKernel } from '../kernels/gemm-signs.ts';
 import { type ProductFamily, RAGGED_TILE } from '../kernels/gemm-tile.ts';
@@ -14,7 +15,7 @@ import {
   packZerosKernel,
   type ScaleSlots,
 } from '../kernels/pack-low-bit.ts';
-import type { KernelKey, Lowering, OpLowering, Step } from '../lowering.ts';
+import { type KernelKey, type Lowering, type OpLowering, only, type Step } from '../lowering.ts';
 import { SIGNS_WIDTH } from '../panels.ts';
 import { linearId, type PackedLinear } from '../weights.ts';
 import { gemmKernels, gemmStep, plainFamily, productFields, productKeys, productUnits } from './linear.ts';
@@ -44,10 +45,11 @@ const slotsOf =
 
 function familyOf(text: string): ProductFamily {
   const [family, ...variant] = text.split(':');
-  return family === 'lowBit'
-    ? lowBitProduct(text.replaceAll(':', '_'), variantOf(variant))
-    : plainFamily(text);
+  if (family === 'lowBit') return lowBitProduct(text.replaceAll(':', '_'), variantOf(variant));
+  return isHalf(family) ? halvesProduct(family) : plainFamily(text);
 }
+
+const isHalf = (codec: string): codec is HalfCodec => codec === 'float16' || codec === 'bfloat16';
 
 /** Most bytes whose differing bits a byte can count. */
 const BLOCK_BYTES = 31;
@@ -74,7 +76,7 @@ function signsStep(node: LinearNode, packed: PackedLinear, lowering: Lowering): 
   return lowering.step(keyOf(node)(packed.family), all, units, 1);
 }
 
-/** Products of every codec: floats and int8 as elsewhere, codes of 4, 2 and 1 bits, and bits by bits. */
+/** Products of every codec: float32 and int8 as elsewhere, floats of 16 bits, codes of 4, 2 and 1 bits, and bits by bits. */
 export const lowBitLinearLowering: OpLowering<LinearNode> = {
   kind: 'linear',
   kernels: {
@@ -90,10 +92,14 @@ export const lowBitLinearLowering: OpLowering<LinearNode> = {
       return packScalesKernel(stored, variant[1] !== '', slotsOf(variant)) as Kernel;
     },
     packZeros: (variant) => packZerosKernel(slotsOf(variant.split(':'))) as Kernel,
+    packHalves: only(packHalvesKernel),
     packSigns: (variant) => packSignsKernel(slotsOf(variant.split(':'))) as Kernel,
   },
-  scratchBytes: (node, _shape, { panel }) =>
-    RAGGED_TILE + quantizedPitch(columnsOf(node.parameters[0].shape)) * panel,
+  scratchBytes({ parameters, attributes: { parts } }, _shape, { panel }) {
+    const columns = columnsOf(parameters[0].shape);
+    const halves = parameters.slice(0, parts).some(({ codec }) => isHalf(codec));
+    return RAGGED_TILE + (halves ? columns * 4 : quantizedPitch(columns)) * panel;
+  },
   keys: (node) => productKeys(node, keyOf(node)),
   steps: (node, lowering) =>
     lowering.weights.linears
