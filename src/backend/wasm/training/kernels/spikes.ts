@@ -1,72 +1,43 @@
-import type { FunctionBuilder, Variable } from '../../assembler.ts';
-import { f32x4, type I32, i32, v128 } from '../../instructions.ts';
+import { f32x4, i32, type V128, v128 } from '../../instructions.ts';
 import { eachVector, kernel, times } from '../../kernels/kernel.ts';
 
 /** Fields of what goes over rows `[heads, B, N, D′]` with a row of channels for each head. */
 const HEAD_ROWS = { size: 'i32', pitch: 'i32', rows: 'i32' } as const;
 
-/** Sets the cursors to row `row`, and one to the channels of the row's head. */
-function place(
-  f: FunctionBuilder,
-  { row, rows, pitch }: { row: Variable<'i32'>; rows: I32; pitch: I32 },
-  cursors: readonly (readonly [Variable<'i32'>, I32])[],
-  channels: readonly [Variable<'i32'>, I32],
-): void {
-  for (const [cursor, base] of cursors) f.set(cursor, i32.add(base, i32.mul(row, times(pitch, 4))));
-  f.set(channels[0], i32.add(channels[1], i32.mul(i32.div_u(row, rows), times(pitch, 4))));
-}
-
-/** See `spikes`; a unit is one row. Columns that only pad stay 0. */
-export const spikesKernel = kernel({
-  name: 'training_spikes',
-  fields: { x: 'i32', y: 'i32', thresholds: 'i32', ...HEAD_ROWS },
-  build(_context, f, at, begin, end) {
-    const [row, x, y, c] = f.localArray('i32', 4);
-    f.for(row, begin, end, 1, () => {
-      place(f, { row, rows: at.rows, pitch: at.pitch }, [[y, at.y]], [c, at.thresholds]);
-      eachVector(f, at.pitch, [y], 1, (lanes) => lanes.store(y, v128.zero));
-      place(
-        f,
-        { row, rows: at.rows, pitch: at.pitch },
-        [
-          [x, at.x],
-          [y, at.y],
-        ],
-        [c, at.thresholds],
-      );
-      eachVector(f, at.size, [x, y, c], 1, (lanes) =>
-        lanes.store(y, v128.and(f32x4.gt(lanes.load(x), lanes.load(c)), v128.f32x4(1))),
-      );
-    });
-  },
-});
-
-/** See `spikesGradient`; a unit is one row. */
-export const spikesGradientKernel = kernel({
-  name: 'training_spikes_gradient',
-  fields: { x: 'i32', dy: 'i32', dx: 'i32', thresholds: 'i32', ...HEAD_ROWS },
-  build(_context, f, at, begin, end) {
-    const [row, x, dy, dx, c] = f.localArray('i32', 5);
-    f.for(row, begin, end, 1, () => {
-      place(f, { row, rows: at.rows, pitch: at.pitch }, [[dx, at.dx]], [c, at.thresholds]);
-      eachVector(f, at.pitch, [dx], 1, (lanes) => lanes.store(dx, v128.zero));
-      place(
-        f,
-        { row, rows: at.rows, pitch: at.pitch },
-        [
-          [x, at.x],
-          [dy, at.dy],
-          [dx, at.dx],
-        ],
-        [c, at.thresholds],
-      );
-      eachVector(f, at.size, [x, dy, dx, c], 1, (lanes) => {
-        const away = f32x4.abs(f32x4.sub(lanes.load(x), lanes.load(c)));
-        const height = f32x4.max(v128.zero, f32x4.sub(v128.f32x4(1), away));
-        lanes.store(dx, f32x4.mul(lanes.load(dy), height));
+/**
+ * `to = term(x, dy, threshold)` by channel over rows `[heads, B, N, D′]`; columns that only pad are 0. A unit is one row.
+ * @param reads whether a row of dy is read beside x
+ */
+const byThreshold = (name: string, reads: boolean, term: (x: V128, dy: V128 | null, c: V128) => V128) =>
+  kernel({
+    name,
+    fields: { x: 'i32', dy: 'i32', to: 'i32', thresholds: 'i32', ...HEAD_ROWS },
+    build(_context, f, at, begin, end) {
+      const [row, x, dy, to, c, step] = f.localArray('i32', 6);
+      f.for(row, begin, end, 1, () => {
+        f.set(step, i32.mul(row, times(at.pitch, 4)));
+        f.set(to, i32.add(at.to, step));
+        eachVector(f, at.pitch, [to], 1, (lanes) => lanes.store(to, v128.zero));
+        f.set(to, i32.add(at.to, step));
+        f.set(x, i32.add(at.x, step));
+        f.set(dy, i32.add(at.dy, step));
+        f.set(c, i32.add(at.thresholds, i32.mul(i32.div_u(row, at.rows), times(at.pitch, 4))));
+        eachVector(f, at.size, [x, dy, to, c], 1, (lanes) =>
+          lanes.store(to, term(lanes.load(x), reads ? lanes.load(dy) : null, lanes.load(c))),
+        );
       });
-    });
-  },
+    },
+  });
+
+/** See `spikes`. */
+export const spikesKernel = byThreshold('training_spikes', false, (x, _dy, c) =>
+  v128.and(f32x4.gt(x, c), v128.f32x4(1)),
+);
+
+/** See `spikesGradient`. */
+export const spikesGradientKernel = byThreshold('training_spikes_gradient', true, (x, dy, c) => {
+  const away = f32x4.abs(f32x4.sub(x, c));
+  return f32x4.mul(dy!, f32x4.max(v128.zero, f32x4.sub(v128.f32x4(1), away)));
 });
 
 /** `to[head] −= Σ dx` over the head's rows; a unit is one head. */

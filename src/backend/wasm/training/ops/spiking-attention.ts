@@ -21,30 +21,22 @@ function headRows(node: SpikesNode | SpikesGradientNode | ThresholdGradientNode,
   return { heads, fields: { size: node.attributes.size, pitch, rows: B * N } };
 }
 
-const spikesLowering: OpLowering<SpikesNode> = {
-  kind: 'spikes',
-  kernels: { spikes: only(spikesKernel) },
-  keys: () => ['spikes'],
-  steps(node, lowering) {
-    const { at, weight, step } = lowering;
-    const { heads, fields } = headRows(node, lowering);
-    const places = { x: at(node.inputs[0]), y: at(node.outputs[0]), thresholds: weight(node.parameters[0]) };
-    return [step('spikes', { ...places, ...fields }, heads * fields.rows)];
-  },
-};
-
-const spikesGradientLowering: OpLowering<SpikesGradientNode> = {
-  kind: 'spikesGradient',
-  kernels: { spikesGradient: only(spikesGradientKernel) },
-  keys: () => ['spikesGradient'],
+/** Rows by their channels' thresholds: spikes, or what passes back through them. */
+const byThreshold = <N extends SpikesNode | SpikesGradientNode>(
+  kind: N['kind'],
+  made: unknown,
+): OpLowering<N> => ({
+  kind,
+  kernels: { [kind]: only(made) },
+  keys: () => [kind],
   steps(node, lowering) {
     const { at, weight, step } = lowering;
     const { heads, fields } = headRows(node, lowering);
     const [x, dy] = node.inputs.map((v) => at(v));
-    const places = { x, dy, dx: at(node.outputs[0]), thresholds: weight(node.parameters[0]) };
-    return [step('spikesGradient', { ...places, ...fields }, heads * fields.rows)];
+    const places = { x, dy: dy ?? 0, to: at(node.outputs[0]), thresholds: weight(node.parameters[0]) };
+    return [step(kind, { ...places, ...fields }, heads * fields.rows)];
   },
-};
+});
 
 const thresholdGradientLowering: OpLowering<ThresholdGradientNode> = {
   kind: 'thresholdGradient',
@@ -104,8 +96,8 @@ const scaleHeadsWeightGradientLowering: OpLowering<ScaleHeadsWeightGradientNode>
 };
 
 export const spikingLowerings = [
-  spikesLowering,
-  spikesGradientLowering,
+  byThreshold<SpikesNode>('spikes', spikesKernel),
+  byThreshold<SpikesGradientNode>('spikesGradient', spikesGradientKernel),
   thresholdGradientLowering,
   scaleHeadsLowering,
   scaleHeadsWeightGradientLowering,
