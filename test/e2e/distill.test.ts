@@ -78,4 +78,13 @@ it('attenuate finetune makes a classifier and measures it on what was held out',
   expect(Math.max(memory.plannedBytes, memory.measuredBytes)).toBeLessThanOrEqual(4e6);
   expect(JSON.parse(stdout)).toMatchObject({ train: 168, test: 72, accuracy: expect.any(Number) });
   expect(JSON.parse(stdout).accuracy).toBeGreaterThan(0.9);
+  const student = await run([
+    ...['distill', at('classifier/model.safetensors'), '--texts', at('texts.txt'), '--kind', 'layers'],
+    ...['--layers', '1', '--steps', '20', '--batch', '16', '--out', at('student'), '--json'],
+  ]);
+  expect(student.code, student.said).toBe(0);
+  expect(JSON.parse(student.stdout).recipe.map(({ step }: { step: string }) => step)).toEqual([
+    'finetune',
+    'distill',
+  ]);
 });

@@ -29,10 +29,15 @@ const OBSERVED = 1000;
 /** `attenuate distill`: a teacher and text without labels go in; a trained, smaller artifact comes out. */
 export const distillCommand = command({
   name: 'distill',
-  description: 'Train a smaller model to give a sentence encoder’s embeddings, on text without labels',
+  description: 'Train a smaller model to give what a larger one gives, on text without labels',
   args: {
     model: { type: 'positional', required: true, description: 'The teacher: a model folder or artifact' },
     texts: { type: 'string', required: true, valueHint: 'file', description: 'Text to train on, one a line' },
+    kind: {
+      type: 'string',
+      valueHint: 'embedding|layers',
+      description: 'What is learnt: embeddings (default), or layer by layer (TinyBERT), classifiers too',
+    },
     layers: {
       type: 'string',
       valueHint: 'list',
@@ -48,6 +53,7 @@ export const distillCommand = command({
   examples: [
     'attenuate distill ./all-MiniLM-L6-v2 --texts texts.txt --layers 4,5 --fold --table 128 --out out',
     'attenuate distill ./all-MiniLM-L6-v2 --texts texts.txt --layers 3 --recipe int8.json --out out --json',
+    'attenuate distill classifier/model.safetensors --texts texts.txt --kind layers --layers 3 --feed-forward 768 --out out',
     'attenuate distill ./all-MiniLM-L6-v2 --texts texts.txt --layers 3 --epochs 2 --out out --resume',
   ],
   async execute(args, { signal, progress }) {
@@ -90,7 +96,7 @@ export const distillCommand = command({
           ['artifact', `${file}, ${formatBytes(byteLength)}`],
           ['texts', `${texts.length}`],
           ...memoryFact(memory),
-          ['held out', `1 − cosine ${first?.score.toFixed(4)} → ${last?.score.toFixed(4)} (measured)`],
+          ['held out', `loss ${first?.score.toFixed(4)} → ${last?.score.toFixed(4)} (measured)`],
         ]),
       };
     });
@@ -98,6 +104,7 @@ export const distillCommand = command({
 });
 
 interface StudentFlags {
+  readonly kind?: string;
   readonly layers?: string;
   readonly fold?: boolean;
   readonly table?: string;
@@ -119,7 +126,7 @@ function stepOf(args: StudentFlags & Parameters<typeof trainingOptions>[1]): Rec
   return JSON.parse(
     JSON.stringify({
       step: 'distill',
-      kind: 'embedding',
+      kind: args.kind ?? 'embedding',
       student,
       ...trainingOptions('distill', args),
     }),
