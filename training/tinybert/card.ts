@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { writeWhole } from '../../src/format/node/whole-file.ts';
 import type { Figure } from './figures.ts';
 import recipe from './recipe.json' with { type: 'json' };
-import { VARIANTS } from './variants.ts';
+import { ABLATION, ABLATION_EPOCHS, VARIANTS, type Variant } from './variants.ts';
 
 /** `npm run card:tinybert`: the card of all runs that `train:tinybert` has measured so far. */
 const at = (name: string) => fileURLToPath(new URL(`../../docs/cards/${name}`, import.meta.url));
@@ -37,24 +37,37 @@ function line(title: string, runs: readonly Figure[], teacher: Figure): string {
   ].join(' | ')} |`;
 }
 
+const HEAD = `| model | artifact | smaller than the teacher | accuracy | of the teacher's | seeds | minutes |
+|---|---|---|---|---|---|---|`;
+
 function part(task: string, runs: readonly Figure[]): string {
   const teacher = runs.find(({ variant }) => variant === 'teacher');
   if (!teacher) return '';
   const { title, test, count } = NAMES[task];
-  const rows = VARIANTS.flatMap((variant) => {
-    const own = runs.filter((run) => run.variant === variant.name);
-    return own.length ? [line(variant.title, own, teacher)] : [];
-  });
+  const lines = (variants: readonly Variant[]) =>
+    variants.flatMap((variant) => {
+      const own = runs.filter((run) => run.variant === variant.name);
+      return own.length ? [line(variant.title, own, teacher)] : [];
+    });
+  const ablation = lines(ABLATION);
   const error = Math.sqrt((teacher.accuracy * (1 - teacher.accuracy)) / count);
   return `## ${title}
 
 Accuracy on the ${test}; one accuracy by itself has a standard error of about ${error.toFixed(3)}. Deviations are over seeds.
 
-| model | artifact | smaller than the teacher | accuracy | of the teacher's | seeds | minutes |
-|---|---|---|---|---|---|---|
+${HEAD}
 ${line('teacher: all six layers, fine-tuned, float32', [teacher], teacher)}
-${rows.join('\n')}
-`;
+${lines(VARIANTS).join('\n')}
+${
+  ablation.length
+    ? `
+What each loss gives, in runs of ${ABLATION_EPOCHS} passes over the text:
+
+${HEAD}
+${ablation.join('\n')}
+`
+    : ''
+}`;
 }
 
 const { runs }: { runs: Figure[] } = JSON.parse(await readFile(at('tinybert.json'), 'utf8'));

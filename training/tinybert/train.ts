@@ -8,7 +8,9 @@ import { openModel } from '../../src/format/index.ts';
 import { Figures } from './figures.ts';
 import { makeStudent, makeTeacher, type RunOptions } from './run.ts';
 import { TASKS } from './tasks.ts';
-import { VARIANTS } from './variants.ts';
+import { ABLATION, VARIANTS } from './variants.ts';
+
+const ALL = [...VARIANTS, ...ABLATION];
 
 /**
  * TinyBERT students of all-MiniLM-L6-v2: fine-tunes a teacher on a task, then makes students of it and measures them.
@@ -19,7 +21,7 @@ import { VARIANTS } from './variants.ts';
 const { values } = parseArgs({
   options: {
     task: { type: 'string', multiple: true, default: Object.keys(TASKS) },
-    variant: { type: 'string', multiple: true, default: VARIANTS.map(({ name }) => name) },
+    variant: { type: 'string', multiple: true, default: ALL.map(({ name }) => name) },
     seed: { type: 'string', multiple: true, default: ['1', '2', '3'] },
     encoder: { type: 'string', default: '../shared/models/all-MiniLM-L6-v2' },
     data: { type: 'string', default: '../shared/data' },
@@ -61,7 +63,7 @@ await underInterrupt(async (signal) => {
     await measure(name, 'teacher', options(1), async () =>
       makeTeacher(await openModel(values.encoder), options(1)),
     );
-    for (const variant of VARIANTS.filter((known) => values.variant.includes(known.name)))
+    for (const variant of ALL.filter((known) => values.variant.includes(known.name)))
       for (const seed of values.seed.map(Number))
         if (!variant.untrained || seed === 1)
           await measure(name, variant.name, options(seed), () => makeStudent(variant, options(seed)));
