@@ -5,10 +5,10 @@ import { AttenuateError } from '../tensor/error.ts';
 import type { TokenTexts } from '../train/data/tokens.ts';
 import { trainEncoder } from '../train/encoder.ts';
 import { layersObjective } from '../train/objective/layers.ts';
-import { logitsObjective } from '../train/objective/logits.ts';
 import { type Objective, together } from '../train/objective/objective.ts';
-import { rowsFields, rowsObjective, runningTeacher } from './distill/embedding.ts';
+import { RunningTeacher } from '../train/objective/teacher.ts';
 import { runOptions, settingOf, tokensOf } from './distill/run.ts';
+import { rowsFields, rowsObjective, runningTeacher } from './distill/teacher-rows.ts';
 import { trainingFields } from './distill/training-schema.ts';
 import { withCodes, withMasters } from './masters.ts';
 import type { StepContext } from './step.ts';
@@ -57,10 +57,7 @@ export async function recover(
   const setting = await settingOf(before, { step, recover: options }, context);
   const running = await runningTeacher(before, options);
   const tokens = await tokensOf(after, setting, options);
-  const whole =
-    kind === 'embedding'
-      ? await rowsObjective(running, options, setting, context)
-      : await logitsObjective(running, tokens, options.temperature);
+  const whole = await rowsObjective(running, options, setting, context);
   const { specs } = after.weights;
   const run = {
     ...runOptions(tokens, options, setting, context, 'recover-'),
@@ -89,7 +86,8 @@ async function withLayers(
   { layers: hidden, seed }: Recover,
 ): Promise<Objective> {
   const map = after.config.layers.map((_, i) => i);
-  const layers = await layersObjective(running, after, tokens, { map, hidden, embedding: 0, seed });
+  const beside = await RunningTeacher.open(running, tokens);
+  const layers = layersObjective(beside, after, { map, hidden, embedding: 0, seed });
   return together([
     [whole, 1],
     [layers, 1],

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { runningTeacher } from '../../src/compress/distill/embedding.ts';
 import { madeStudent, settingOf } from '../../src/compress/distill/run.ts';
+import { runningTeacher } from '../../src/compress/distill/teacher-rows.ts';
 import { applyRecipe, parseRecipe, type Recipe, type StepContext } from '../../src/compress/index.ts';
 import { openModel, writeArtifact } from '../../src/format/index.ts';
 import type { Model } from '../../src/model/config.ts';

@@ -4,12 +4,13 @@ import { AttenuateError } from '../../tensor/error.ts';
 import type { TokenTexts } from '../../train/data/tokens.ts';
 import { attentionObjective } from '../../train/objective/attention.ts';
 import { layersObjective } from '../../train/objective/layers.ts';
-import { logitsObjective } from '../../train/objective/logits.ts';
 import { type Objective, together } from '../../train/objective/objective.ts';
+import { RunningTeacher } from '../../train/objective/teacher.ts';
 import type { StepDefinition } from '../step.ts';
-import { expectEmbedding, rowsFields, rowsObjective, runningTeacher } from './embedding.ts';
+import { expectEmbedding } from './embedding.ts';
 import { madeStudent, runTraining, settingOf, tokensOf } from './run.ts';
 import { layerMap, studentSchema } from './student-spec.ts';
+import { rowsFields, rowsObjective, runningTeacher } from './teacher-rows.ts';
 import { trainingFields } from './training-schema.ts';
 
 const weight = z.number().min(0).max(1e6);
@@ -52,7 +53,7 @@ export const distillLayers: StepDefinition<Options> = {
     const student = await madeStudent(model, source, options, setting, context);
     const tokens = await tokensOf(student, setting, options);
     const map = layerMap(options.student, model.config.layers.length);
-    const { intermediate, temperature } = options;
+    const { intermediate } = options;
     const part = (share: number) => ({
       ...options,
       epochs: options.epochs * share,
@@ -72,9 +73,7 @@ export const distillLayers: StepDefinition<Options> = {
       );
     }
     if (intermediate < 1) {
-      const objective = classifies(model)
-        ? await logitsObjective(running, tokens, temperature)
-        : await rowsObjective(running, options, setting, context);
+      const objective = await rowsObjective(running, options, setting, context);
       current = await runTraining(current, tokens, objective, part(1 - intermediate), setting, context);
     }
     return current;
@@ -90,11 +89,12 @@ async function intermediateObjective(
   { hidden, embedding, attention, compare, relationHeads, seed }: Options,
 ): Promise<Objective> {
   const parts: [Objective, number][] = [];
+  const beside = await RunningTeacher.open(teacher, tokens);
   if (hidden > 0 || embedding > 0)
-    parts.push([await layersObjective(teacher, student, tokens, { map, hidden, embedding, seed }), 1]);
+    parts.push([layersObjective(beside, student, { map, hidden, embedding, seed }), 1]);
   if (attention > 0) {
     const pairs = map.map((from, to) => [to, from] as const);
-    const objective = await attentionObjective(teacher, tokens, {
+    const objective = attentionObjective(beside, {
       map: compare === 'scores' ? pairs : pairs.slice(-1),
       compare,
       relationHeads: relationHeads ?? student.config.layers[0].heads,

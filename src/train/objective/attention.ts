@@ -1,4 +1,3 @@
-import type { Model } from '../../model/config.ts';
 import {
   attentionScoreLoss,
   type PairSource,
@@ -9,9 +8,8 @@ import type { Heads } from '../../program/ops/attention.ts';
 import type { Value } from '../../program/program.ts';
 import type { Tracer } from '../../program/trace.ts';
 import { AttenuateError } from '../../tensor/error.ts';
-import type { TokenTexts } from '../data/tokens.ts';
 import type { Objective, TracedAttention } from './objective.ts';
-import { RunningTeacher } from './teacher.ts';
+import type { RunningTeacher } from './teacher.ts';
 
 export interface AttentionObjectiveOptions {
   /** Pairs of layers that are compared: the student's and the teacher's. */
@@ -45,14 +43,13 @@ const PAIRS: Readonly<Record<AttentionObjectiveOptions['compare'], readonly (rea
  * A student's attention towards its teacher's, layer by layer: mean over layers and pairs of rows (Jiao et al. 2020,
  * equation 7; Wang et al. 2020, section 3.1; Wang et al. 2021, section 3.1). The teacher runs beside the student.
  */
-export async function attentionObjective(
-  teacher: Model,
-  texts: TokenTexts,
+export function attentionObjective(
+  teacher: RunningTeacher,
   { map, compare, relationHeads }: AttentionObjectiveOptions,
-): Promise<Objective> {
+): Objective {
   const theirs: TracedAttention[] = [];
   const wanted: Value[] = [];
-  const running = await RunningTeacher.open(teacher, texts, (inside) => {
+  const shown = teacher.want((inside) => {
     for (const [, layer] of map) {
       const found = inside.attention(layer);
       theirs.push(found);
@@ -100,9 +97,9 @@ export async function attentionObjective(
       );
     },
     async inputs(batch) {
-      const rows = await running.run(batch);
+      const rows = await shown(batch);
       return Object.fromEntries(rows.map((data, i) => [inputName(i), data]));
     },
-    dispose: () => running.dispose(),
+    dispose: () => teacher.dispose(),
   };
 }

@@ -4,9 +4,8 @@ import { linear } from '../../program/ops/linear.ts';
 import type { Value } from '../../program/program.ts';
 import type { Tracer } from '../../program/trace.ts';
 import { Random } from '../../tensor/random.ts';
-import type { TokenTexts } from '../data/tokens.ts';
 import type { Objective } from './objective.ts';
-import { RunningTeacher } from './teacher.ts';
+import type { RunningTeacher } from './teacher.ts';
 
 export interface LayersOptions {
   /** For each student layer the teacher's that it is to be like. */
@@ -24,13 +23,12 @@ const projectionName = (what: string) => `distill.${what}`;
  * its embedding give, through learned projections, and what the teacher's give, on tokens that exist. A projection
  * between equal widths begins as the identity.
  */
-export async function layersObjective(
-  teacher: Model,
+export function layersObjective(
+  teacher: RunningTeacher,
   student: Model,
-  texts: TokenTexts,
   { map, hidden, embedding, seed }: LayersOptions,
-): Promise<Objective> {
-  const [from, to] = [student.config.embeddingSize, teacher.config.embeddingSize];
+): Objective {
+  const [from, to] = [student.config.embeddingSize, teacher.model.config.embeddingSize];
   const parts = [
     ...(embedding > 0 ? [{ name: 'embedding', weight: embedding, layer: -1, teacherLayer: -1 }] : []),
     ...(hidden > 0
@@ -42,7 +40,7 @@ export async function layersObjective(
         }))
       : []),
   ];
-  const running = await RunningTeacher.open(teacher, texts, (inside) =>
+  const shown = teacher.want((inside) =>
     parts.map(({ teacherLayer }) => (teacherLayer < 0 ? inside.embedding : inside.hidden(teacherLayer))),
   );
   const random = new Random(seed);
@@ -73,10 +71,10 @@ export async function layersObjective(
         parts.map(({ weight }) => weight),
       ),
     async inputs(batch) {
-      const rows = await running.run(batch);
+      const rows = await shown(batch);
       return Object.fromEntries(parts.map(({ name }, i) => [`teacher.${name}`, rows[i]]));
     },
-    dispose: () => running.dispose(),
+    dispose: () => teacher.dispose(),
   };
 }
 

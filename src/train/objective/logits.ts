@@ -1,29 +1,15 @@
-import type { Model } from '../../model/config.ts';
 import { softCrossEntropy } from '../../program/gradient/losses.ts';
-import type { TokenTexts } from '../data/tokens.ts';
 import { noLogits } from './labels.ts';
-import type { Objective } from './objective.ts';
-import { RunningTeacher } from './teacher.ts';
+import { type Objective, textRows } from './objective.ts';
 
-/** Soft cross-entropy with a teacher's logits (Hinton, Vinyals and Dean 2015, section 2). */
-export async function logitsObjective(
-  teacher: Model,
-  texts: TokenTexts,
-  temperature: number,
-): Promise<Objective> {
-  const running = await RunningTeacher.open(teacher, texts, ({ logits }) => {
+/**
+ * Soft cross-entropy with a teacher's logits (Hinton, Vinyals and Dean 2015, section 2).
+ * @param target the teacher's logits of a text
+ */
+export const logitsObjective = (target: (text: number) => Float32Array, temperature: number): Objective => ({
+  loss(t, { logits }) {
     if (!logits) throw noLogits();
-    return [logits];
-  });
-  return {
-    loss(t, { logits }) {
-      if (!logits) throw noLogits();
-      return softCrossEntropy(t, logits, t.input('teacherLogits', 'float32', logits.shape), { temperature });
-    },
-    async inputs(batch) {
-      const [teacherLogits] = await running.run(batch);
-      return { teacherLogits };
-    },
-    dispose: () => running.dispose(),
-  };
-}
+    return softCrossEntropy(t, logits, t.input('teacherLogits', 'float32', logits.shape), { temperature });
+  },
+  inputs: ({ texts }) => ({ teacherLogits: textRows(texts, target) }),
+});

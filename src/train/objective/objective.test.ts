@@ -15,6 +15,7 @@ import { labelsObjective } from './labels.ts';
 import { layersObjective } from './layers.ts';
 import { logitsObjective } from './logits.ts';
 import { type Objective, together } from './objective.ts';
+import { RunningTeacher } from './teacher.ts';
 
 const HEAD: HeadSpec = { kind: 'classification', labels: ['page', 'node'], poolerActivation: 'tanh' };
 const WORDS = 'a small model runs in the with every word known to it quick brown fox'.split(' ');
@@ -62,13 +63,14 @@ async function run(model: Model, objective: Objective, steps: number, peak: numb
   return trainEncoder(model, options);
 }
 
+const besides = async (teacher: Model) => RunningTeacher.open(teacher, await tokensOf(teacher));
 const cut = (model: Model, spec: object) => buildStudent(model, studentSchema.parse(spec));
 
 describe('layer-wise distillation', () => {
   it('loses nothing when the student is its teacher', async () => {
     const teacher = madeEncoder();
     const options = { map: [0, 1], hidden: 1, embedding: 1, seed: 1 };
-    const objective = await layersObjective(teacher, teacher, await tokensOf(teacher), options);
+    const objective = layersObjective(await besides(teacher), teacher, options);
     const { result } = await run(teacher, objective, 1, 1e-12);
     expect(result.best!.score).toBeLessThan(1e-10);
   });
@@ -77,7 +79,7 @@ describe('layer-wise distillation', () => {
     const teacher = madeEncoder();
     const student = await cut(teacher, { layers: 1, width: 24, heads: 3 });
     const options = { map: [1], hidden: 1, embedding: 1, seed: 1 };
-    const objective = await layersObjective(teacher, student, await tokensOf(teacher), options);
+    const objective = layersObjective(await besides(teacher), student, options);
     const scores: (number | null)[] = [];
     const { model } = await run(student, objective, 60, 1e-2, {
       onProgress: ({ score }: { score: number | null }) => scores.push(score),
@@ -93,13 +95,12 @@ describe('attention distillation', () => {
     'of %s loses nothing to itself, and gets nearer',
     async (compare) => {
       const teacher = madeEncoder();
-      const tokens = await tokensOf(teacher);
       const options = { map: [[0, 1] as const], compare, relationHeads: compare === 'relations' ? 2 : 4 };
-      const itself = await attentionObjective(teacher, tokens, { ...options, map: [[1, 1]] });
+      const itself = attentionObjective(await besides(teacher), { ...options, map: [[1, 1]] });
       expect((await run(teacher, itself, 1, 1e-12)).result.best!.score).toBeLessThan(1e-6);
       const student = await cut(teacher, { layers: [0] });
       const scores: (number | null)[] = [];
-      await run(student, await attentionObjective(teacher, tokens, options), 60, 1e-2, {
+      await run(student, attentionObjective(await besides(teacher), options), 60, 1e-2, {
         onProgress: ({ score }: { score: number | null }) => scores.push(score),
       });
       const judged = scores.filter((score) => score !== null);
@@ -109,12 +110,11 @@ describe('attention distillation', () => {
 
   it('compares relations of students with fewer heads, and scores of none', async () => {
     const teacher = madeEncoder();
-    const tokens = await tokensOf(teacher);
     const student = await cut(teacher, { layers: 1, heads: 2 });
     const relations = { map: [[0, 1] as const], compare: 'relations' as const, relationHeads: 2 };
-    const { result } = await run(student, await attentionObjective(teacher, tokens, relations), 4, 1e-3);
+    const { result } = await run(student, attentionObjective(await besides(teacher), relations), 4, 1e-3);
     expect(Number.isFinite(result.loss)).toBe(true);
-    const scores = await attentionObjective(teacher, tokens, { ...relations, compare: 'scores' });
+    const scores = attentionObjective(await besides(teacher), { ...relations, compare: 'scores' });
     await expect(run(student, scores, 1, 1e-3)).rejects.toMatchObject({ code: 'OBJECTIVE_LAYER' });
   });
 });
@@ -139,9 +139,13 @@ describe('a classifier', () => {
     expect(await accuracy(made)).toBeLessThan(0.8);
     const student = await cut(teacher, { layers: 1, feedForwardSize: 32, map: 'first' });
     const tokens = await tokensOf(teacher);
+    const loaded = await loadModel(teacher, { threads: 1 });
+    const given = await loaded.run(Array.from(DATA, (_, i) => [...tokens.ids(i)]));
+    loaded.dispose();
+    const beside = await besides(teacher);
     const objective = together([
-      [await logitsObjective(teacher, tokens, 2), 1],
-      [await layersObjective(teacher, student, tokens, { map: [1], hidden: 1, embedding: 0, seed: 1 }), 0.1],
+      [logitsObjective((text) => given[text].map(Math.log), 2), 1],
+      [layersObjective(beside, student, { map: [1], hidden: 1, embedding: 0, seed: 1 }), 0.1],
     ]);
     const { model } = await run(student, objective, 60, 3e-3);
     expect(await accuracy(model)).toBeGreaterThan(0.95);
@@ -160,8 +164,9 @@ describe('a classifier', () => {
       code: 'WRONG_HEAD',
     });
     const options = { map: [7], hidden: 1, embedding: 0, seed: 1 };
-    await expect(layersObjective(encoder, encoder, await tokensOf(encoder), options)).rejects.toMatchObject({
-      code: 'OBJECTIVE_LAYER',
-    });
+    const teacher = await besides(encoder);
+    expect(() => layersObjective(teacher, encoder, options)).toThrow(
+      expect.objectContaining({ code: 'OBJECTIVE_LAYER' }),
+    );
   });
 });

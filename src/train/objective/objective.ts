@@ -93,6 +93,16 @@ function attentionOf({ stages, nodes }: Program, layer: number): TracedAttention
   return { queries: at(queries), keys: at(keys), values: at(values), heads: heads!, headSize: headSize! };
 }
 
+/** One row for each text of a batch, one after another. */
+export function textRows(texts: readonly number[], rowOf: (text: number) => Float32Array): Float32Array {
+  const rows = texts.map(rowOf);
+  const all = new Float32Array(rows.length * rows[0].length);
+  rows.forEach((row, i) => {
+    all.set(row, i * row.length);
+  });
+  return all;
+}
+
 /** A sum of objectives, each with a weight; their inputs and extra weights have names of their own. */
 export function together(parts: readonly (readonly [objective: Objective, weight: number])[]): Objective {
   return {

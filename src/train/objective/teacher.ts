@@ -2,39 +2,50 @@ import type { WasmEngine } from '../../backend/wasm/engine.ts';
 import type { Model } from '../../model/config.ts';
 import { traceEncoder } from '../../model/encoder.ts';
 import type { Program, Value } from '../../program/program.ts';
-import { openProgram } from '../../runtime/open-program.ts';
+import { cutAt, openProgram } from '../../runtime/open-program.ts';
 import { encoderInputs, type TextBatch } from '../data/batches.ts';
 import type { TokenTexts } from '../data/tokens.ts';
 import { lookInside, type TracedEncoder } from './objective.ts';
 
 /** A teacher that runs beside its student, on the same tokens, and shows what losses compare with. */
 export class RunningTeacher {
-  private readonly engine: WasmEngine;
-  private readonly model: Model;
+  readonly model: Model;
   private readonly texts: TokenTexts;
+  private readonly program: Program;
+  private readonly wanted: Value[] = [];
+  private engine: WasmEngine | undefined;
+  private last: { readonly batch: TextBatch; readonly rows: Promise<Float32Array[]> } | undefined;
 
-  private constructor(engine: WasmEngine, model: Model, texts: TokenTexts) {
-    this.engine = engine;
+  private constructor(model: Model, texts: TokenTexts, program: Program) {
     this.model = model;
     this.texts = texts;
+    this.program = program;
   }
 
-  /** @param wanted the values to show, each once */
-  static async open(
-    model: Model,
-    texts: TokenTexts,
+  static async open(model: Model, texts: TokenTexts): Promise<RunningTeacher> {
+    return new RunningTeacher(model, texts, await traceEncoder(model.config, model.weights.specs));
+  }
+
+  /**
+   * Asks for values, before the first run; what several losses want is computed once for all.
+   * @returns the values of a batch in the order in which they were wanted
+   */
+  want(
     wanted: (inside: TracedEncoder) => readonly Value[],
-  ): Promise<RunningTeacher> {
-    const program = await traceEncoder(model.config, model.weights.specs);
-    return new RunningTeacher(
-      await openProgram(model, showing(program, wanted(lookInside(program)))),
-      model,
-      texts,
-    );
+  ): (batch: TextBatch) => Promise<readonly Float32Array[]> {
+    const places = wanted(lookInside(this.program)).map((value) => {
+      if (!this.wanted.includes(value)) this.wanted.push(value);
+      return this.wanted.indexOf(value);
+    });
+    return async (batch) => {
+      if (this.last?.batch !== batch) this.last = { batch, rows: this.run(batch) };
+      const rows = await this.last.rows;
+      return places.map((i) => rows[i]);
+    };
   }
 
-  /** The values of a batch, in the order in which they were wanted. */
-  async run(batch: TextBatch): Promise<Float32Array[]> {
+  private async run(batch: TextBatch): Promise<Float32Array[]> {
+    this.engine ??= await openProgram(this.model, cutAt(this.program, this.wanted));
     const { ids, lengths, types } = encoderInputs(this.texts, batch);
     const inputs: Record<string, Int32Array> = { ids, lengths };
     if (this.model.config.tokenTypes > 0) inputs.types = types;
@@ -42,21 +53,7 @@ export class RunningTeacher {
   }
 
   dispose(): void {
-    this.engine.dispose();
+    this.engine?.dispose();
+    this.engine = undefined;
   }
-}
-
-/** The Program with other outputs, and without what comes after the last of them. */
-function showing(program: Program, outputs: readonly Value[]): Program {
-  const last = program.nodes.findLastIndex((node) => node.outputs.some((value) => outputs.includes(value)));
-  const nodes = program.nodes.slice(0, last + 1);
-  const read = new Set(nodes.flatMap((node) => node.inputs));
-  return {
-    inputs: program.inputs.filter((value) => read.has(value)),
-    outputs,
-    nodes,
-    stages: program.stages
-      .filter(({ from }) => from <= last)
-      .map((stage) => ({ ...stage, to: Math.min(stage.to, last + 1) })),
-  };
 }
