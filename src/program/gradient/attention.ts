@@ -101,12 +101,12 @@ export const attentionLikeRule = <N extends AttentionLike>(
   },
 });
 
-const sourcesOf = ({ queries, keys, values }: AttentionAttributes): number[] => [
+export const sourcesOf = ({ queries, keys, values }: AttentionAttributes): number[] => [
   ...new Set([queries, keys, values].flatMap((p) => ('input' in p ? [p.input] : []))),
 ];
 
 /** Gradients of heads that stand for two things would be written by two units of work. */
-function expectApart({ kind, attributes }: AttentionLike): void {
+export function expectApart({ kind, attributes }: AttentionLike): void {
   const { queries, keys, values, heads, keyHeads } = attributes;
   const ranges = [
     [queries, heads],
@@ -140,6 +140,19 @@ export interface ScoreChange {
   modify(score: number, h: number, q: number, k: number): number;
   slope(score: number, h: number, q: number, k: number): number;
   give?(gradient: number, score: number, h: number, q: number, k: number): void;
+  /** Weights of a row of changed scores, and the factors s of dScore = s ∘ (g − Σ s·g / Σ s); softmax by default. */
+  weigh?(scores: readonly number[]): {
+    readonly weights: ArrayLike<number>;
+    readonly factors: ArrayLike<number>;
+  };
+}
+
+function softmax(scores: readonly number[]) {
+  const largest = scores.reduce((a, s) => Math.max(a, s), -Infinity);
+  const powers = scores.map((s) => Math.exp(s - largest));
+  const sum = powers.reduce((a, p) => a + p, 0);
+  const weights = powers.map((p) => p / sum);
+  return { weights, factors: weights };
 }
 
 /** The gradients by their definition in float64. */
@@ -175,23 +188,26 @@ export function attentionGradientReference(
       return scale * score;
     });
     const scores = raw.map((s, i) => change.modify(s, h, q, seen[i]));
-    const largest = scores.reduce((a, s) => Math.max(a, s), -Infinity);
-    const powers = scores.map((s) => Math.exp(s - largest));
-    const sum = powers.reduce((a, p) => a + p, 0);
+    const { weights, factors } = (change.weigh ?? softmax)(scores);
     const dP = Array.from(seen, (k) => {
       const v = values.at(g, b, k);
       let d = 0;
       for (let i = 0; i < D; i++) d += dO[to + i] * values.data[v + i];
       return d;
     });
-    const mean = powers.reduce((a, p, i) => a + (p / sum) * dP[i], 0);
+    let [total, mean] = [0, 0];
+    dP.forEach((d, i) => {
+      total += factors[i];
+      mean += factors[i] * d;
+    });
+    mean /= total;
     const statistic = dL ? dL[((h * B + b) * N + q) * 2] : 0;
     seen.forEach((k, i) => {
-      const p = powers[i] / sum;
+      const p = weights[i];
       const v = values.at(g, b, k);
       const y = keys.at(g, b, k);
       for (let d = 0; d < D; d++) dV[v + d] += p * dO[to + d];
-      const dChanged = p * (dP[i] - mean + statistic);
+      const dChanged = factors[i] * (dP[i] - mean + statistic);
       change.give?.(dChanged, raw[i], h, q, k);
       const dS = scale * dChanged * change.slope(raw[i], h, q, k);
       for (let d = 0; d < keySize; d++) {

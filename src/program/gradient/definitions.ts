@@ -22,6 +22,7 @@ import { l2NormalizeGradientOp, softmaxGradientOp } from './normalize.ts';
 import { pairLossGradientOp, pairLossOp } from './pair-loss.ts';
 import { regroupByResidueOp } from './residue.ts';
 import { rotaryGradientOp } from './rotary.ts';
+import { rowAttentionGradientOp } from './row-attention.ts';
 import { rowLossGradientOps, rowLossOps } from './row-losses.ts';
 import { scoredAttentionGradientOp } from './scored-attention.ts';
 import { SPIKING_OPS } from './spiking-attention.ts';
@@ -66,6 +67,7 @@ export const TRAINING_OPS = [
   mergeAttentionGradientOp,
   regroupByResidueOp,
   rotaryGradientOp,
+  rowAttentionGradientOp,
   scoredAttentionGradientOp,
   ...SPIKING_OPS,
   storedAttentionGradientOp,

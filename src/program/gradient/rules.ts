@@ -21,6 +21,7 @@ import { pairLossRule } from './pair-loss.ts';
 import { projectRowsRule } from './project-rows.ts';
 import { groupByResidueRule, ungroupByResidueRule } from './residue.ts';
 import { rotaryRule } from './rotary.ts';
+import { rowAttentionRule } from './row-attention.ts';
 import { rowLossRules } from './row-losses.ts';
 import type { GradientRule } from './rule.ts';
 import { scoredAttentionRule } from './scored-attention.ts';
@@ -57,6 +58,7 @@ export const RULES: ReadonlyMap<string, GradientRule> = new Map(
     groupByResidueRule,
     ungroupByResidueRule,
     rotaryRule,
+    rowAttentionRule,
     scaleHeadsRule,
     scoredAttentionRule,
     spikesRule,

@@ -35,6 +35,7 @@ import {
   storedAttentionGradientLowering,
 } from './ops/mixing.ts';
 import { pairLossGradientLowering, pairLossLowering } from './ops/pair-loss.ts';
+import { rowAttentionGradientLowering } from './ops/row-attention.ts';
 import {
   activationGradientLowering,
   addLowering,
@@ -57,6 +58,7 @@ const TRAINING: Lowerings = new Map(
     mergeAttentionGradientLowering,
     regroupByResidueLowering,
     rotaryGradientLowering,
+    rowAttentionGradientLowering,
     scoredAttentionGradientLowering,
     storedAttentionGradientLowering,
     dropoutLowering,

@@ -19,7 +19,7 @@ const keyOf = ({ keySize, headSize, blocks }: Attributes): string =>
   `attentionGradient:${keySize}:${headSize}:${blocks.query}:${blocks.key}`;
 
 /** What the backward kernel reads of a node, and its units. */
-function attentionGradientFields(node: Node<string, Attributes>, lowering: Lowering) {
+export function attentionGradientFields(node: Node<string, Attributes>, lowering: Lowering) {
   const { attributes, inputs, outputs } = node;
   const { sources, of, ofParameters, statistics } = attributes;
   const { at } = lowering;
@@ -51,7 +51,7 @@ function attentionGradientFields(node: Node<string, Attributes>, lowering: Lower
 }
 
 /** Gradients start from 0: heads that the attention does not read stay there. */
-const clearOutputs = ({ outputs }: Node<string, Attributes>, lowering: Lowering): Step[] =>
+export const clearOutputs = ({ outputs }: Node<string, Attributes>, lowering: Lowering): Step[] =>
   outputs.map((d) => clearStep(lowering, lowering.at(d), elements(lowering.shape(d))));
 
 export const attentionGradientLowering: OpLowering<AttentionGradientNode> = {
