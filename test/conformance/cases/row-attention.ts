@@ -14,6 +14,8 @@ interface Options {
   mask?: MaskExpression | null;
   /** Factor on the queries. */
   factor?: number;
+  /** Keys are a weight, the same for every text. */
+  stored?: boolean;
 }
 
 function rowCase(
@@ -22,7 +24,7 @@ function rowCase(
   lengths: number[],
   options: Options = {},
 ): ConformanceCase {
-  const { D = 8, H = 2, keyHeads = H, mask = null, factor = 1 } = options;
+  const { D = 8, H = 2, keyHeads = H, mask = null, factor = 1, stored = false } = options;
   const [B, n, pitch] = [lengths.length, Math.max(...lengths, 1), padHead(D)];
   const heads = H + 2 * keyHeads;
   return {
@@ -30,8 +32,13 @@ function rowCase(
     name: `${normalizer.kind}, ${name}`,
     finite: true,
     codes: false,
-    build: (random) =>
-      new CaseBuilder(random, { B, N: n })
+    build: (random) => {
+      const made = new CaseBuilder(random, { B, N: n });
+      if (stored) {
+        const columns = random.gaussians(keyHeads * n * pitch).map((x, i) => (i % pitch >= D ? 0 : x));
+        made.weight('keys', 'float32', [keyHeads, n, pitch], columns);
+      }
+      return made
         .data(
           'qkv',
           random
@@ -41,10 +48,13 @@ function rowCase(
         .data('lengths', Int32Array.from(lengths))
         .finish((t, input) => {
           const qkv = input('qkv', [heads, symbol('B'), symbol('N'), pitch]);
-          const sources = { ...stacked(qkv, H, keyHeads), lengths: input('lengths', [symbol('B')]) };
+          const lengths = input('lengths', [symbol('B')]);
+          const keys = stored ? { keys: { parameter: t.parameter('keys'), from: 0 } } : {};
+          const sources = { ...stacked(qkv, H, keyHeads), ...keys, lengths };
           const rest = { heads: H, keyHeads, headSize: D, scale: 1 / Math.sqrt(D), mask };
           return rowAttention(t, sources, rest, normalizer);
-        }),
+        });
+    },
   };
 }
 
@@ -65,6 +75,7 @@ export const rowAttentionCases: ConformanceCase[] = [
     rowCase('causal', normalizer, [75], { mask: causal() }),
     rowCase('equal scores', normalizer, [21], { factor: 0 }),
     rowCase('sharp scores', normalizer, [80], { factor: 20 }),
+    rowCase('stored keys', normalizer, [40, 17], { D: 12, H: 4, keyHeads: 2, stored: true }),
   ]),
   // Long enough to be searched by groups of scores.
   ...NORMALIZERS.flatMap((normalizer) => [
