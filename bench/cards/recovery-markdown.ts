@@ -6,10 +6,12 @@ export interface Judged {
   /** Spearman on STS-B dev, and that against the float model. */
   readonly stsb: number;
   readonly change: Interval;
-  /** Of long documents' embeddings with the float model's, mean. */
-  readonly cosine: number;
-  /** Share of second halves of documents whose nearest first half is their own. */
-  readonly found: number;
+  readonly documents: {
+    /** Of long documents' embeddings with the float model's, mean. */
+    readonly cosine: number;
+    /** Share of second halves of documents whose nearest first half is their own. */
+    readonly found: number;
+  } | null;
 }
 
 export interface RecoveryRow extends Loss {
@@ -47,8 +49,8 @@ function attentionLine(row: RecoveryRow): string {
   const { title, before: b, after: a, minutes } = row;
   return `| ${[
     title,
-    ...[b!, a!].map(({ found }) => found.toFixed(3)),
-    ...[b!, a!].map(({ cosine }) => cosine.toFixed(3)),
+    ...[b!, a!].map(({ documents }) => documents!.found.toFixed(3)),
+    ...[b!, a!].map(({ documents }) => documents!.cosine.toFixed(3)),
     ...[b!, a!].map(({ stsb }) => stsb.toFixed(4)),
     minutes!.toFixed(0),
   ].join(' | ')} |`;
@@ -57,6 +59,7 @@ function attentionLine(row: RecoveryRow): string {
 /** The card as Markdown. @param missing rows that are not measured yet */
 export function recoveryCard(rows: readonly RecoveryRow[], missing: readonly string[] = []): string {
   const float = rows.find((row) => row.float)?.float;
+  const long = rows.find((row) => row.float?.documents)?.float?.documents;
   const of = (on: Loss['on']) => rows.filter((row) => row.on === on);
   return `# What training brings back
 
@@ -72,7 +75,7 @@ ${of('sentences').map(codesLine).join('\n')}
 
 ## Attention
 
-The mechanism stands in all six layers. Trained on pieces of mails (SpamAssassin) that no score is taken from, cut at 256 tokens; each layer's output counts too (\`"layers": 1\`). Judged on other long mails: the share of second halves of 150 words whose nearest first half, among all, is their own (float32: ${float?.found.toFixed(3) ?? 'not measured yet'}), and the mean cosine of first halves' embeddings with the float model's. STS-B dev shows what became of short sentences, which this training did not see.
+The mechanism stands in all six layers. Trained on pieces of mails (SpamAssassin) that no score is taken from, cut at 256 tokens; each layer's output counts too (\`"layers": 1\`). Judged on other long mails: the share of second halves of 150 words whose nearest first half, among all, is their own (float32: ${long?.found.toFixed(3) ?? 'not measured yet'}), and the mean cosine of first halves' embeddings with the float model's. STS-B dev shows what became of short sentences, which this training did not see.
 
 | mechanism | halves found before | after | cosine before | after | STS-B dev before | after | minutes |
 |---|---|---|---|---|---|---|---|

@@ -20,7 +20,7 @@ const codes = (name: string, title: string, step: object, recover: object): Loss
 const attention = (name: string, step: object, recover: object = {}): Loss => ({
   ...{ name, title: `\`${name}\``, on: 'documents' },
   step: { step: 'attention', layers: 'all', ...step },
-  recover: { ...documents, layers: 1, steps: 140, learningRate: 3e-4, ...recover },
+  recover: { ...documents, layers: 1, steps: 60, learningRate: 3e-4, ...recover },
 });
 
 export const LOSSES: readonly Loss[] = [
@@ -34,13 +34,13 @@ export const LOSSES: readonly Loss[] = [
     'ternary',
     'ternary g64, int4 table',
     { bits: 'ternary', ternary: 'twn', groupSize: 64, embeddings: 'int4-g32' },
-    { steps: 600, learningRate: 5e-4, layers: 1 },
+    { steps: 250, learningRate: 5e-4, layers: 1 },
   ),
   codes(
     'binary',
     'binary g64, int4 table',
     { bits: 'binary', groupSize: 64, embeddings: 'int4-g32' },
-    { steps: 600, learningRate: 5e-4, layers: 1 },
+    { steps: 250, learningRate: 5e-4, layers: 1 },
   ),
   attention('performer', { kind: 'performer' }),
   attention('linformer', { kind: 'linformer' }),

@@ -50,17 +50,15 @@ async function contextOf(loss: Loss): Promise<StepContext> {
   };
 }
 
-/** Rows of everything that is judged, by one model. */
-async function rowsOf(model: Model) {
+/** Rows of everything that is judged, by one model; documents are long, and only where they are asked for. */
+async function rowsOf(model: Model, on: Loss['on']) {
   const loaded = await loadModel(model, { threads: 1 });
   try {
     const embed = embedOurs(loaded);
+    const pairs = await similarities(await readPairs(), embed);
+    if (on === 'sentences') return { pairs, halves: null };
     const { first, second } = await mailHalves();
-    return {
-      pairs: await similarities(await readPairs(), embed),
-      first: await embed(first),
-      second: await embed(second),
-    };
+    return { pairs, halves: { first: await embed(first), second: await embed(second) } };
   } finally {
     loaded.dispose();
   }
@@ -75,8 +73,13 @@ async function judge(rows: Rows, dense: Rows): Promise<Judged> {
   return {
     stsb: correlationGain(rows.pairs, truth, truth).value + 1,
     change,
-    cosine: mean(rows.first.map((row, i) => cosine(row, dense.first[i]))),
-    found: mean(halvesFound(rows.first, rows.second).map(Number)),
+    documents:
+      rows.halves && dense.halves
+        ? {
+            cosine: mean(rows.halves.first.map((row, i) => cosine(row, dense.halves!.first[i]))),
+            found: mean(halvesFound(rows.halves.first, rows.halves.second).map(Number)),
+          }
+        : null,
   };
 }
 
@@ -95,14 +98,14 @@ async function measure(name: string): Promise<RecoveryRow> {
       context,
     );
     const minutes = (performance.now() - begun) / 60_000;
-    const dense = await rowsOf(model);
+    const dense = await rowsOf(model, on);
     return {
       ...about,
       minutes,
       bytes: artifactBytes(after),
       float: await judge(dense, dense),
-      before: await judge(await rowsOf(before), dense),
-      after: await judge(await rowsOf(after), dense),
+      before: await judge(await rowsOf(before, on), dense),
+      after: await judge(await rowsOf(after, on), dense),
       failed: null,
     };
   } catch (error) {

@@ -45,13 +45,17 @@ export async function trainingDocuments(): Promise<string[]> {
   );
 }
 
-/** Words of a half. */
+/** Words of a half, and mails that are cut. */
 const HALF = 150;
+const HALVED = 150;
 
 /** Scored mails in two halves: the first words, and as many that follow. */
 export async function mailHalves(): Promise<{ first: string[]; second: string[] }> {
   const { scored } = await longMails();
-  const words = scored.map(({ text }) => text.split(' ')).filter(({ length }) => length >= 2 * HALF);
+  const words = scored
+    .map(({ text }) => text.split(' '))
+    .filter(({ length }) => length >= 2 * HALF)
+    .slice(0, HALVED);
   return {
     first: words.map((all) => all.slice(0, HALF).join(' ')),
     second: words.map((all) => all.slice(HALF, 2 * HALF).join(' ')),

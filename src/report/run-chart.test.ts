@@ -8,7 +8,9 @@ it('draws a run as a line with the scores as points, and says in words where it 
     { step: 15, value: 0.08 },
     { step: 30, value: 0.04 },
   ]);
-  expect(chart.match(/<circle/g)).toHaveLength(2);
+  // One more stands in the legend.
+  expect(chart.match(/<circle/g)).toHaveLength(3);
+  expect(chart).toContain('texts held out');
   expect(chart.match(/points="([^"]*)"/)![1].split(' ')).toHaveLength(3);
   expect(chart).toContain('from 0.08 at step 15 to 0.04 at step 30');
   expect(runChart([], [])).toBe('');

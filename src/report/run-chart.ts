@@ -37,12 +37,29 @@ export function runChart(loss: readonly RunPoint[], heldOut: readonly RunPoint[]
       element('circle', { cx: x.map(p.step), cy: y.map(p.value), r: 4, class: 'point chosen' }),
     ),
     text((LEFT + RIGHT) / 2, BOTTOM + 38, 'step', 'label', 'middle'),
+    text(LEFT, TOP - 4, 'loss', 'label', 'start'),
+    ...legend(heldOut.length > 0),
   ].join('');
   const words = {
     title: 'Loss over the run',
     description: `Line: running mean of the training loss. Points: texts held out, from ${short(first.value)} at step ${first.step} to ${short(last.value)} at step ${last.step}.`,
   };
   return image('run', { width: WIDTH, height: HEIGHT }, words, body);
+}
+
+/** What line and points are, in the upper right, which a falling loss leaves free. */
+function legend(points: boolean): string[] {
+  const [x, y] = [RIGHT - 170, TOP + 6];
+  return [
+    line(x, y, x + 18, y, 'front'),
+    text(x + 26, y + 4, 'training, running mean', 'tick', 'start'),
+    ...(points
+      ? [
+          element('circle', { cx: x + 9, cy: y + 20, r: 4, class: 'point chosen' }),
+          text(x + 26, y + 24, 'texts held out', 'tick', 'start'),
+        ]
+      : []),
+  ];
 }
 
 /** Style of a chart that stands alone: what the card's own sheet says of these parts, light and dark. */

@@ -53,7 +53,6 @@ export async function makeStudent(variant: Variant, options: RunOptions): Promis
   const teacher = await openModel(teacherFile(options));
   const texts = task.train.map(({ text }) => text);
   const more = augmented(texts, AUGMENTED, seed).map((text) => ({ text, label: '' }));
-  // What is held out comes last, and is of the task's own texts.
   const trained = variant.labelsAlone ? task.train : [...more, ...task.train];
   const context = await contextOf(options, trained);
   const recipe = parseRecipe(variant.recipe).map((step) =>
