@@ -39,7 +39,7 @@ function codesLine(row: RecoveryRow): string {
     `${(bytes! / 1e6).toFixed(2)} MB`,
     loss(before!),
     loss(after!),
-    `${Math.round(100 * share)} %`,
+    share > 0 ? `${Math.round(100 * share)} %` : 'none',
     minutes!.toFixed(0),
   ].join(' | ')} |`;
 }
