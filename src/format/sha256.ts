@@ -110,7 +110,7 @@ interface Piecewise {
 
 /** Node's own, which needs no buffer and leaves no copies behind; null in a browser. */
 const nodeHash = (): Piecewise | null =>
-  globalThis.process?.getBuiltinModule?.('node:crypto')?.createHash('sha256') ?? null;
+  globalThis.process?.getBuiltinModule?.('crypto')?.createHash('sha256') ?? null;
 
 /** What a platform hashes in one piece alone. */
 class Gathered implements Piecewise {
