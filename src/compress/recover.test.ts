@@ -84,6 +84,24 @@ describe('recovery of what is stored as codes', () => {
     expect(await lossOf(made)).toBeLessThan(await lossOf(plain));
   });
 
+  it('gives the same codes when it was stopped on the way', async () => {
+    const recipe = [{ step: 'quantize', bits: 4, groupSize: 32, embeddings: 'int4-g32', recover: options }];
+    const codesOf = async ({ weights }: Model) =>
+      Promise.all(
+        [...weights.specs.keys()].map(async (name) => Buffer.from((await weights.read(name)).bytes)),
+      );
+    const whole = await codesOf(await applyRecipe(madeEncoder(), recipe, context()));
+    const place = nodePlace(mkdtempSync(join(tmpdir(), 'attenuate-recover-')));
+    const stop = new AbortController();
+    const training = { texts: async () => SEEN, place, threads: 1 };
+    const stopped = applyRecipe(madeEncoder(), recipe, {
+      signal: stop.signal,
+      training: { ...training, onProgress: ({ step }) => step === 23 && stop.abort(new Error('stopped')) },
+    });
+    await expect(stopped).rejects.toThrow('stopped');
+    expect(await codesOf(await applyRecipe(madeEncoder(), recipe, { training }))).toEqual(whole);
+  });
+
   it('looks at layers too where they have a weight', async () => {
     const step = { step: 'quantize', bits: 'ternary', embeddings: false };
     const made = await applyRecipe(

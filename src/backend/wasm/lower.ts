@@ -1,7 +1,6 @@
 import type { MemoryLayout, ScheduledNode } from '../../program/memory.ts';
 import type { LinearAttributes } from '../../program/ops/linear.ts';
 import type { Node, Program, Value } from '../../program/program.ts';
-
 import { AttenuateError } from '../../tensor/error.ts';
 import type { Features } from './kernels/kernel.ts';
 import type { Lowering, OpLowering, Step } from './lowering.ts';
