@@ -37,7 +37,11 @@ export function wordPieceTokenizer(spec: WordPieceSpec, maxLength: number): Toke
     return ids;
   };
   const pieces = (text: string, ids: number[]) => {
-    for (const word of normalized(spec, text).match(WORDS) ?? []) wordPieces(spec, vocabulary, word, ids);
+    const clean = normalized(spec, text);
+    // What is such a token once it is cleaned counts as one, where nothing else stands beside it.
+    const whole = spec.added.find((id) => clean !== '' && vocabulary.token(id) === clean);
+    if (whole !== undefined) ids.push(whole);
+    else for (const word of clean.match(WORDS) ?? []) wordPieces(spec, vocabulary, word, ids);
   };
   return {
     encode(first, second) {

@@ -274,6 +274,8 @@ describe('WordPiece', () => {
         expect(ours.encode(first, second)).toEqual(library.encode(first, second));
       }),
     );
+    for (const hidden of ['a\u00adb-', 'x[CLS]A\u200db-', 'ab-a\u200db- ', 'a\u00adb-c', '[S\u00adEP]'])
+      expect(ours.encode(hidden)).toEqual(library.encode(hidden));
     expect(ours.vocabularySize).toBe(library.vocabularySize);
     expect(ours.maskId).toBe(library.maskId);
   });
