@@ -19,6 +19,11 @@ export interface Variant {
 export const VARIANTS: readonly Variant[] = [
   { name: 'distilled', title: 'distilled: all losses', recipe: recommended },
   {
+    name: 'prediction-alone',
+    title: 'distilled: prediction loss alone, for the whole run',
+    recipe: without({ intermediate: 0 }),
+  },
+  {
     name: 'labels',
     title: 'the same student without distillation, on labels',
     recipe: recommended,
