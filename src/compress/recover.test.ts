@@ -6,9 +6,9 @@ import { madeEncoder } from '../../test/made-encoder.ts';
 import type { Model } from '../model/config.ts';
 import { textContext } from '../optimize/index.ts';
 import { loadModel } from '../runtime/index.ts';
-import { decode, encode, formatSpec } from '../tensor/codec.ts';
+import { decode, elements, encode, formatSpec, isPlain } from '../tensor/codec.ts';
 import { Random } from '../tensor/random.ts';
-import { nodePlace } from '../train/index.ts';
+import { nodePlace, type TrainingProgress } from '../train/index.ts';
 import { withMasters } from './masters.ts';
 import { applyRecipe, parseRecipe } from './recipe.ts';
 import type { StepContext } from './step.ts';
@@ -100,6 +100,27 @@ describe('recovery of what is stored as codes', () => {
     });
     await expect(stopped).rejects.toThrow('stopped');
     expect(await codesOf(await applyRecipe(madeEncoder(), recipe, { training }))).toEqual(whole);
+  });
+
+  it('plans the floats behind codes, their gradients and moments, and the copies that are rounded', async () => {
+    const step = { step: 'quantize', bits: 4, groupSize: 32, embeddings: 'int4-g32' };
+    const planned = async (codes: boolean) => {
+      let memory: TrainingProgress['memory'] = null;
+      const { training } = context();
+      const onProgress = (progress: TrainingProgress) => void (memory = progress.memory);
+      const made = await applyRecipe(madeEncoder(), [{ ...step, recover: { ...options, steps: 2, codes } }], {
+        training: { ...training!, onProgress },
+      });
+      const { plannedBytes, measuredBytes } = memory!;
+      expect(measuredBytes).toBeLessThanOrEqual(plannedBytes);
+      return { plannedBytes, specs: [...made.weights.specs.values()] };
+    };
+    const { plannedBytes, specs } = await planned(true);
+    const coded = specs
+      .filter(({ codec }) => !isPlain(codec))
+      .reduce((sum, spec) => sum + elements(spec.shape), 0);
+    // Frozen, a number takes 4 bytes; trained and rounded, 20, and 16 without the copy. Some more is activations.
+    expect((plannedBytes - (await planned(false)).plannedBytes) / coded).toBeGreaterThan(16);
   });
 
   it('looks at layers too where they have a weight', async () => {

@@ -72,24 +72,27 @@ function logisticLoss(
 ): Objective {
   const n = truth.length;
   const penalty = 1 / (c * n);
-  const logits = new Float64Array(K);
   const stride = D + 1;
+  const logits = Array.from({ length: ROWS }, () => new Float64Array(K));
   return (x, gradient) => {
     gradient.fill(0);
     let loss = 0;
-    for (let i = 0; i < n; i++) {
-      scores(features, i * D, x, D, logits);
-      softmax(logits);
-      loss -= Math.log(logits[truth[i]]);
-      for (let k = 0; k < K; k++) {
-        const residual = (logits[k] - (k === truth[i] ? 1 : 0)) / n;
-        // Below float64's resolution of the sum.
-        if (residual > -1e-18 && residual < 1e-18) continue;
-        const row = k * stride;
-        const at = i * D;
-        for (let d = 0; d < D; d++) gradient[row + d] += residual * features[at + d];
-        gradient[row + D] += residual;
+    for (let i = 0; i < n; i += ROWS) {
+      const count = Math.min(ROWS, n - i);
+      scores(features, i * D, x, D, logits, count);
+      for (let r = 0; r < ROWS; r++) {
+        const row = logits[r];
+        if (r >= count) {
+          row.fill(0);
+          continue;
+        }
+        softmax(row);
+        const label = truth[i + r];
+        loss -= Math.log(row[label]);
+        row[label] -= 1;
+        for (let k = 0; k < K; k++) row[k] = Math.abs(row[k]) < NOTHING * n ? 0 : row[k] / n;
       }
+      addOuter(gradient, features, i * D, D, logits, count);
     }
     let squares = 0;
     for (let k = 0; k < K; k++)
@@ -101,26 +104,59 @@ function logisticLoss(
   };
 }
 
-/** One row's logits; four partial sums, since one chain of additions waits for itself. */
+/** Rows that are taken together: a weight is read once for all of them. */
+const ROWS = 4;
+/** Below float64's resolution of a sum of residuals. */
+const NOTHING = 1e-18;
+
+/** The logits of `count` rows, at most `ROWS`, one after another from `at` on. */
 function scores(
   features: Float64Array,
   at: number,
   weights: Float64Array,
   D: number,
-  out: Float64Array,
+  out: readonly Float64Array[],
+  count: number,
 ): void {
-  const even = D & ~3;
-  for (let k = 0; k < out.length; k++) {
+  // Rows that are not there stand for the last one.
+  const [r0, r1, r2, r3] = [0, 1, 2, 3].map((r) => at + Math.min(r, count - 1) * D);
+  const [o0, o1, o2, o3] = out;
+  for (let k = 0; k < o0.length; k++) {
     const row = k * (D + 1);
-    let [a, b, c, e] = [weights[row + D], 0, 0, 0];
-    for (let d = 0; d < even; d += 4) {
-      a += features[at + d] * weights[row + d];
-      b += features[at + d + 1] * weights[row + d + 1];
-      c += features[at + d + 2] * weights[row + d + 2];
-      e += features[at + d + 3] * weights[row + d + 3];
+    let [a, b, c, e] = [0, 0, 0, 0];
+    for (let d = 0; d < D; d++) {
+      const w = weights[row + d];
+      a += features[r0 + d] * w;
+      b += features[r1 + d] * w;
+      c += features[r2 + d] * w;
+      e += features[r3 + d] * w;
     }
-    for (let d = even; d < D; d++) a += features[at + d] * weights[row + d];
-    out[k] = a + b + c + e;
+    const bias = weights[row + D];
+    o0[k] = a + bias;
+    o1[k] = b + bias;
+    o2[k] = c + bias;
+    o3[k] = e + bias;
+  }
+}
+
+/** Adds residuals `[count][K]` times rows `[count, D]`, and for each bias the residuals alone, to `gradient` `[K, D + 1]`. */
+function addOuter(
+  gradient: Float64Array,
+  features: Float64Array,
+  at: number,
+  D: number,
+  residuals: readonly Float64Array[],
+  count: number,
+): void {
+  const [r0, r1, r2, r3] = [0, 1, 2, 3].map((r) => at + Math.min(r, count - 1) * D);
+  for (let k = 0; k < residuals[0].length; k++) {
+    const [a, b, c, e] = residuals.map((row) => row[k]);
+    if (a === 0 && b === 0 && c === 0 && e === 0) continue;
+    const row = k * (D + 1);
+    for (let d = 0; d < D; d++)
+      gradient[row + d] +=
+        a * features[r0 + d] + b * features[r1 + d] + c * features[r2 + d] + e * features[r3 + d];
+    gradient[row + D] += a + b + c + e;
   }
 }
 
@@ -137,10 +173,11 @@ function softmax(logits: Float64Array): void {
 export function predict(probe: Probe, rows: Rows): string[] {
   const D = probe.mean.length;
   const features = new Float64Array(D);
-  const logits = new Float64Array(probe.labels.length);
+  const out = Array.from({ length: ROWS }, () => new Float64Array(probe.labels.length));
+  const [logits] = out;
   return rows.map((row) => {
     for (let d = 0; d < D; d++) features[d] = (row[d] - probe.mean[d]) * probe.scale;
-    scores(features, 0, probe.weights, D, logits);
+    scores(features, 0, probe.weights, D, out, 1);
     let best = 0;
     for (let k = 1; k < logits.length; k++) if (logits[k] > logits[best]) best = k;
     return probe.labels[best];

@@ -93,9 +93,12 @@ export async function openMachine(
   };
 }
 
-/** Weights, and of those that are trained the gradients and two moments. */
-const heldBytes = ({ trainable, frozen }: TrainingProgram): number =>
-  4 * (4 * sizeOf(trainable) + sizeOf(frozen));
+/** Weights, with the copies that stand for how they will be stored, and of trained ones the gradients and two moments. */
+function heldBytes({ program, trainable, frozen }: TrainingProgram): number {
+  const read = [...trainable, ...frozen, ...program.nodes.flatMap(({ parameters }) => parameters)];
+  const all = new Map(read.map((parameter) => [parameter.name, parameter]));
+  return 4 * (3 * sizeOf(trainable) + sizeOf([...all.values()]));
+}
 
 const sizeOf = (parameters: readonly Parameter[]): number =>
   parameters.reduce((sum, { shape }) => sum + elements(shape), 0);

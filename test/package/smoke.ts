@@ -140,24 +140,35 @@ for (const major of [20, 24]) {
   });
 }
 
-await check('a browser bundle of the installed package needs nothing of Node', async () => {
-  writeFileSync(join(app, 'page.ts'), `import { load } from 'attenuate';\nconsole.log(await load('/m'));\n`);
-  const { outputFiles, warnings } = await build({
-    absWorkingDir: app,
-    entryPoints: ['page.ts'],
-    bundle: true,
-    minify: true,
-    format: 'esm',
-    platform: 'browser',
-    target: 'es2023',
-    logLevel: 'silent',
-    write: false,
-  });
-  expect(warnings.length === 0, warnings.map((w) => w.text).join('\n'));
-  expect(!/["']node:/.test(outputFiles[0].text), 'the bundle names a node: module');
-});
+/** The example of README that trains in a page. */
+const trainingPage = /```ts\n(import \{ applyRecipe \}[\s\S]*?)```/.exec(
+  readFileSync(join(root, 'README.md'), 'utf8'),
+)![1];
+const pages = {
+  'page.ts': `import { load } from 'attenuate';\nconsole.log(await load('/m'));\n`,
+  'train.ts': `declare const recipe: object[], lines: string[];\n${trainingPage}\nconsole.log(artifact.length);\n`,
+};
 
-await check('a strict TypeScript program compiles against the declarations', () => {
+for (const [page, source] of Object.entries(pages)) {
+  writeFileSync(join(app, page), source);
+  await check(`a browser bundle of the installed package needs nothing of Node: ${page}`, async () => {
+    const { outputFiles, warnings } = await build({
+      absWorkingDir: app,
+      entryPoints: [page],
+      bundle: true,
+      minify: true,
+      format: 'esm',
+      platform: 'browser',
+      target: 'es2023',
+      logLevel: 'silent',
+      write: false,
+    });
+    expect(warnings.length === 0, warnings.map((w) => w.text).join('\n'));
+    expect(!/["']node:/.test(outputFiles[0].text), 'the bundle names a node: module');
+  });
+}
+
+await check('strict TypeScript programs compile against the declarations', () => {
   writeFileSync(
     join(app, 'use.ts'),
     [
@@ -176,7 +187,7 @@ await check('a strict TypeScript program compiles against the declarations', () 
       strict: true,
       noEmit: true,
     },
-    files: ['use.ts'],
+    files: ['use.ts', 'train.ts'],
   };
   writeFileSync(join(app, 'tsconfig.json'), JSON.stringify(settings));
   const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc');

@@ -15,7 +15,7 @@ import type { TrainingFields } from './training-schema.ts';
 
 /** How a teacher's rows are made and kept. */
 export const rowsFields = {
-  /** How the teacher runs: its products in int8 take a third of the time. */
+  /** How the teacher runs: as it is, or with its products in int8, which is faster. */
   teacher: z.enum(['float32', 'int8']).default('float32'),
   /** Most bytes of teacher outputs that are kept. */
   cacheBytes: z
