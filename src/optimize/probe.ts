@@ -1,5 +1,6 @@
 import { AttenuateError } from '../tensor/error.ts';
-import { minimize, type Objective } from './lbfgs.ts';
+import { minimize } from './lbfgs.ts';
+import { logisticLoss } from './logistic.ts';
 import { accuracy } from './metrics.ts';
 import { stratifiedSplit } from './split.ts';
 
@@ -62,125 +63,20 @@ export async function fitProbe(rows: Rows, labels: readonly string[], options: F
   return { labels: names, mean, scale, weights: x, converged };
 }
 
-/** Mean cross-entropy plus the penalty; the bias is not penalised. */
-function logisticLoss(
-  features: Float64Array,
-  truth: Uint32Array,
-  D: number,
-  K: number,
-  c: number,
-): Objective {
-  const n = truth.length;
-  const penalty = 1 / (c * n);
-  const stride = D + 1;
-  const logits = Array.from({ length: ROWS }, () => new Float64Array(K));
-  return (x, gradient) => {
-    gradient.fill(0);
-    let loss = 0;
-    for (let i = 0; i < n; i += ROWS) {
-      const count = Math.min(ROWS, n - i);
-      scores(features, i * D, x, D, logits, count);
-      for (let r = 0; r < ROWS; r++) {
-        const row = logits[r];
-        if (r >= count) {
-          row.fill(0);
-          continue;
-        }
-        softmax(row);
-        const label = truth[i + r];
-        loss -= Math.log(row[label]);
-        row[label] -= 1;
-        for (let k = 0; k < K; k++) row[k] = Math.abs(row[k]) < NOTHING * n ? 0 : row[k] / n;
-      }
-      addOuter(gradient, features, i * D, D, logits, count);
-    }
-    let squares = 0;
-    for (let k = 0; k < K; k++)
-      for (let j = k * stride; j < k * stride + D; j++) {
-        squares += x[j] * x[j];
-        gradient[j] += penalty * x[j];
-      }
-    return loss / n + (penalty / 2) * squares;
-  };
-}
-
-/** Rows that are taken together: a weight is read once for all of them. */
-const ROWS = 4;
-/** Below float64's resolution of a sum of residuals. */
-const NOTHING = 1e-18;
-
-/** The logits of `count` rows, at most `ROWS`, one after another from `at` on. */
-function scores(
-  features: Float64Array,
-  at: number,
-  weights: Float64Array,
-  D: number,
-  out: readonly Float64Array[],
-  count: number,
-): void {
-  // Rows that are not there stand for the last one.
-  const [r0, r1, r2, r3] = [0, 1, 2, 3].map((r) => at + Math.min(r, count - 1) * D);
-  const [o0, o1, o2, o3] = out;
-  for (let k = 0; k < o0.length; k++) {
-    const row = k * (D + 1);
-    let [a, b, c, e] = [0, 0, 0, 0];
-    for (let d = 0; d < D; d++) {
-      const w = weights[row + d];
-      a += features[r0 + d] * w;
-      b += features[r1 + d] * w;
-      c += features[r2 + d] * w;
-      e += features[r3 + d] * w;
-    }
-    const bias = weights[row + D];
-    o0[k] = a + bias;
-    o1[k] = b + bias;
-    o2[k] = c + bias;
-    o3[k] = e + bias;
-  }
-}
-
-/** Adds residuals `[count][K]` times rows `[count, D]`, and for each bias the residuals alone, to `gradient` `[K, D + 1]`. */
-function addOuter(
-  gradient: Float64Array,
-  features: Float64Array,
-  at: number,
-  D: number,
-  residuals: readonly Float64Array[],
-  count: number,
-): void {
-  const [r0, r1, r2, r3] = [0, 1, 2, 3].map((r) => at + Math.min(r, count - 1) * D);
-  for (let k = 0; k < residuals[0].length; k++) {
-    const [a, b, c, e] = residuals.map((row) => row[k]);
-    if (a === 0 && b === 0 && c === 0 && e === 0) continue;
-    const row = k * (D + 1);
-    for (let d = 0; d < D; d++)
-      gradient[row + d] +=
-        a * features[r0 + d] + b * features[r1 + d] + c * features[r2 + d] + e * features[r3 + d];
-    gradient[row + D] += a + b + c + e;
-  }
-}
-
-/** In place. */
-function softmax(logits: Float64Array): void {
-  let largest = -Infinity;
-  for (const l of logits) if (l > largest) largest = l;
-  let sum = 0;
-  for (let k = 0; k < logits.length; k++) sum += logits[k] = Math.exp(logits[k] - largest);
-  for (let k = 0; k < logits.length; k++) logits[k] = Math.max(logits[k] / sum, 1e-300);
-}
-
 /** The likeliest label of each row. */
-export function predict(probe: Probe, rows: Rows): string[] {
-  const D = probe.mean.length;
+export function predict({ labels, mean, scale, weights }: Probe, rows: Rows): string[] {
+  const D = mean.length;
   const features = new Float64Array(D);
-  const out = Array.from({ length: ROWS }, () => new Float64Array(probe.labels.length));
-  const [logits] = out;
   return rows.map((row) => {
-    for (let d = 0; d < D; d++) features[d] = (row[d] - probe.mean[d]) * probe.scale;
-    scores(features, 0, probe.weights, D, out, 1);
-    let best = 0;
-    for (let k = 1; k < logits.length; k++) if (logits[k] > logits[best]) best = k;
-    return probe.labels[best];
+    for (let d = 0; d < D; d++) features[d] = (row[d] - mean[d]) * scale;
+    let [best, largest] = [0, -Infinity];
+    for (let k = 0; k < labels.length; k++) {
+      const at = k * (D + 1);
+      let logit = weights[at + D];
+      for (let d = 0; d < D; d++) logit += features[d] * weights[at + d];
+      if (logit > largest) [best, largest] = [k, logit];
+    }
+    return labels[best];
   });
 }
 

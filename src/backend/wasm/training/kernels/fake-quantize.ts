@@ -2,8 +2,8 @@ import type { FakeQuantizeAttributes } from '../../../../program/ops/fake-quanti
 import { codeFormat, isAffine, scaleTypeOf } from '../../../../tensor/codec.ts';
 import type { FunctionBuilder, Variable } from '../../assembler.ts';
 import { f32x4, type I32, i32, type V128, v128 } from '../../instructions.ts';
+import { demoteSplat, f64x2, roundHalf, roundUp, wholeDouble } from '../../kernels/double.ts';
 import { eachVector, kernel, reduce, times } from '../../kernels/kernel.ts';
-import { demoteSplat, f64x2, roundHalf, roundUp, wholeDouble } from './double.ts';
 
 /** Below this a group is zero, as `quantizeGroup` has it. */
 const LEAST = 1e-35;

@@ -1,6 +1,6 @@
-import type { FunctionBuilder, Variable } from '../../assembler.ts';
-import { type I32, i32, i32x4, table, type V128, v128 } from '../../instructions.ts';
-import { i64x2 } from '../../kernels/integer-instructions.ts';
+import type { FunctionBuilder, Variable } from '../assembler.ts';
+import { type I32, i32, i32x4, table, type V128, v128 } from '../instructions.ts';
+import { i64x2 } from './integer-instructions.ts';
 
 const SIMD = 0xfd;
 const one = ['v128'] as const;
