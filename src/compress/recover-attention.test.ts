@@ -15,8 +15,6 @@ const random = new Random(8);
 const TEXTS = Array.from({ length: 120 }, () =>
   Array.from({ length: 4 + random.integer(12) }, () => WORDS[random.integer(WORDS.length)]).join(' '),
 );
-/** Mechanisms that nothing is learnt through yet. */
-const CLOSED = ['fast-weights'];
 
 function context(onScore: (score: number) => void): StepContext {
   return {
@@ -37,16 +35,11 @@ describe('recovery of every attention mechanism', () => {
     '%s',
     async (kind, { examples }) => {
       const scores: number[] = [];
-      const run = applyRecipe(
+      await applyRecipe(
         madeEncoder(),
         [{ ...examples[0], step: 'attention', kind, recover }],
         context((score) => scores.push(score)),
       );
-      if (CLOSED.includes(kind)) {
-        await expect(run).rejects.toMatchObject({ code: 'NOT_DIFFERENTIABLE' });
-        return;
-      }
-      await run;
       expect(scores.length).toBeGreaterThan(0);
       expect(scores.every(Number.isFinite)).toBe(true);
       // A mechanism that changes nothing on texts so short has nothing to bring back.

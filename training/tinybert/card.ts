@@ -61,7 +61,7 @@ ${lines(VARIANTS).join('\n')}
 ${
   ablation.length
     ? `
-What each loss gives, in runs of ${ABLATION_EPOCHS} passes over the text:
+What each loss gives, in runs of ${ABLATION_EPOCHS} passes over the text, the first half of them on layers:
 
 ${HEAD}
 ${ablation.join('\n')}
@@ -73,9 +73,11 @@ ${ablation.join('\n')}
 const { runs }: { runs: Figure[] } = JSON.parse(await readFile(at('tinybert.json'), 'utf8'));
 const student = recipe[0] as { student: { layers: number; feedForwardSize: number } };
 await writeWhole(at('tinybert.md'), [
-  `# TinyBERT's way: a teacher fine-tuned, a student distilled layer by layer
+  `# Distillation after TinyBERT: a teacher fine-tuned, a student of a ninth of its bytes
 
-Written by \`npm run card:tinybert\` from the runs of \`npm run train:tinybert\`. The teacher is all-MiniLM-L6-v2 (six layers of 384) fine-tuned on the task's labels. The student keeps ${student.student.layers} layers and the ${student.student.feedForwardSize} neurons of each that do most, and learns from the teacher (Jiao et al. 2020): first hidden states, embeddings and attention scores, then the teacher's probabilities, on the task's training text and as much again made of it by replacing words; it sees no label. Then it is stored in int8, its table in int4, its attention in int8. Every accuracy is that of the artifact as it runs.
+Written by \`npm run card:tinybert\` from the runs of \`npm run train:tinybert\`. The teacher is all-MiniLM-L6-v2 (six layers of 384) fine-tuned on the task's labels. The student keeps ${student.student.layers} layers and the ${student.student.feedForwardSize} neurons of each that do most, and learns from the teacher (Jiao et al. 2020) on the task's training text and as much again made of it by replacing words; it sees no label. Then it is stored in int8, its table in int4, its attention in int8. Every accuracy is that of the artifact as it runs.
+
+The recommended recipe learns from the teacher's probabilities alone. TinyBERT's losses on layers (attention scores, hidden states, embeddings) are measured beside it: whole runs of as much time with half of the passes, and short runs with one loss left out each time.
 
 \`\`\`json
 ${JSON.stringify(recipe, null, 2)}

@@ -9,6 +9,7 @@ import { attentionGradientOp } from './attention.ts';
 import { dropoutOp } from './dropout.ts';
 import { dynamicAttentionGradientOp } from './dynamic-attention.ts';
 import { straightThroughGradientOp } from './fake-quantize.ts';
+import { fastWeightsGradientOp } from './fast-weights.ts';
 import { featuresGradientOp, featuresOp } from './features.ts';
 import { poolGradientOp, scatterRowsOp, selectRowsGradientOp } from './gather.ts';
 import { headProductOp, headProductSumOp } from './head-product.ts';
@@ -40,6 +41,7 @@ export const TRAINING_OPS = [
   fakeBinarizeOp,
   fakeQuantizeOp,
   fakeQuantizeRowsOp,
+  fastWeightsGradientOp,
   featuresGradientOp,
   featuresOp,
   headProductOp,

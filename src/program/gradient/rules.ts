@@ -7,6 +7,7 @@ import { attentionRule } from './attention.ts';
 import { dropoutRule } from './dropout.ts';
 import { dynamicAttentionRule } from './dynamic-attention.ts';
 import { fakeBinarizeRule, fakeQuantizeRowsRule } from './fake-quantize.ts';
+import { fastWeightsRule } from './fast-weights.ts';
 import { featuresRule } from './features.ts';
 import { embeddingRule, poolRule, selectRowsRule } from './gather.ts';
 import { headProductRule } from './head-product.ts';
@@ -39,6 +40,7 @@ export const RULES: ReadonlyMap<string, GradientRule> = new Map(
     embeddingRule,
     fakeBinarizeRule,
     fakeQuantizeRowsRule,
+    fastWeightsRule,
     featuresRule,
     headProductRule,
     l2NormalizeRule,

@@ -50,7 +50,8 @@ export function fastWeights(t: Tracer, sources: HeadSources, options: FastWeight
   })[0];
 }
 
-function featureOf(x: Float64Array, kind: FastWeightFeature): Float64Array {
+/** φ of a row, its norm 1. */
+export function featureOf(x: Float64Array, kind: FastWeightFeature): Float64Array {
   const phi = x.map((v) => (kind === 'relu' ? Math.max(v, 0) : v > 0 ? v + 1 : Math.exp(v)));
   const norm = Math.max(Math.hypot(...phi), LEAST_NORM);
   return phi.map((v) => v / norm);

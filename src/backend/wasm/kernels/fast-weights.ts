@@ -16,9 +16,12 @@ const LEAST_SQUARES = 1e-30;
 /** A tile of rows may begin at any row of a block. */
 const SLACK_ROWS = 8;
 
+/** D′: columns of a row of one head. */
+export const pitchOf = ({ headSize }: Pick<FastWeightsVariant, 'headSize'>): number => (headSize + 7) & ~7;
+
 /** Byte offsets of a thread's scratch. */
-function scratchOf({ headSize }: FastWeightsVariant) {
-  const pitch = (headSize + 7) & ~7;
+function scratchOf(variant: FastWeightsVariant) {
+  const pitch = pitchOf(variant);
   const rows = (ROWS + SLACK_ROWS) * pitch * 4;
   const state = 3 * rows;
   /** Features of keys and of queries, outputs, each `[ROWS, D′]`; the state in panels of 8 columns, `[D′ / 8, D′, 8]`. */
@@ -28,9 +31,9 @@ function scratchOf({ headSize }: FastWeightsVariant) {
 export const fastWeightsScratch = (variant: FastWeightsVariant): number => scratchOf(variant).bytes;
 
 /** Features of `count` rows, their norm 1. */
-function featureRows({ module, features }: KernelContext, variant: FastWeightsVariant): number {
+export function featureRows({ module, features }: KernelContext, variant: FastWeightsVariant): number {
   const { headSize, feature } = variant;
-  const { pitch } = scratchOf(variant);
+  const pitch = pitchOf(variant);
   return module.func('fast_weights_features', { x: 'i32', out: 'i32', count: 'i32' }, (f, p) => {
     const [i, end] = f.localArray('i32', 2);
     const [x, scale, squares] = f.localArray('v128', 3);

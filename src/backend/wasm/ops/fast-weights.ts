@@ -4,10 +4,13 @@ import type { Kernel } from '../kernels/kernel.ts';
 import type { OpLowering } from '../lowering.ts';
 import { headFields } from './attention.ts';
 
-const keyOf = ({ attributes: { headSize, feature, causal } }: FastWeightsNode): string =>
-  `fastWeights:${headSize}:${feature}:${causal ? 'causal' : 'whole'}`;
+/** A variant in words, as part of a kernel's key. */
+export const variantText = ({ headSize, feature, causal }: FastWeightsVariant): string =>
+  `${headSize}:${feature}:${causal ? 'causal' : 'whole'}`;
 
-function parseVariant(text: string): FastWeightsVariant {
+const keyOf = ({ attributes }: FastWeightsNode): string => `fastWeights:${variantText(attributes)}`;
+
+export function parseVariant(text: string): FastWeightsVariant {
   const [headSize, feature, order] = text.split(':');
   return {
     headSize: Number(headSize),

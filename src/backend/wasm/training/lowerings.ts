@@ -12,6 +12,7 @@ import {
   fakeQuantizeRowsLowering,
   straightThroughGradientLowering,
 } from './ops/fake-quantize.ts';
+import { fastWeightsGradientLowering } from './ops/fast-weights.ts';
 import { poolGradientLowering, scatterRowsLowering, selectRowsGradientLowering } from './ops/gather.ts';
 import { headProductLowering, headProductSumLowering } from './ops/head-product.ts';
 import {
@@ -65,6 +66,7 @@ const TRAINING: Lowerings = new Map(
     fakeBinarizeLowering,
     fakeQuantizeLowering,
     fakeQuantizeRowsLowering,
+    fastWeightsGradientLowering,
     gradientNormLowering,
     headProductLowering,
     headProductSumLowering,
