@@ -100,4 +100,17 @@ describe('chooseMixture', () => {
     expect((await choose({ sizeBytes: least })).sizeBytes).toBe(least);
     await expect(choose({})).rejects.toMatchObject({ code: 'MIXTURE_LIMITS' });
   });
+
+  it('finds the least size also where wider mixtures have longer headers', async () => {
+    const header = async (widths: ReadonlyMap<string, string>): Promise<Model> => {
+      const made = await build(widths);
+      const narrow = [...widths.values()].every((width) => width === 'binary-g32');
+      return narrow ? made : { ...made, recipe: [...made.recipe, { step: 'x'.repeat(200) }] };
+    };
+    const least = artifactBytes(await uniform('binary-g32'));
+    expect((await choose({ sizeBytes: least }, { build: header })).sizeBytes).toBe(least);
+    await expect(choose({ sizeBytes: least - 1 }, { build: header })).rejects.toMatchObject({
+      code: 'MIXTURE_INFEASIBLE',
+    });
+  });
 });

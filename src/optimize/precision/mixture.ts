@@ -84,7 +84,16 @@ export async function chooseMixture(request: MixtureRequest): Promise<Mixture> {
     // What stands beside the weights is known once a model is built.
     for (const [i, excess] of over.entries()) if (excess > 0) rooms[i] = mixture.costs[i] - excess;
   }
-  throw await infeasible(resources, solver);
+  // Where the room was put right by a few bytes too many, the cheapest mixture may still keep every limit.
+  const cheapest = await Promise.all(resources.map((_, i) => solver.cheapest(i)));
+  const kept = cheapest
+    .filter(({ taken }) => taken.every((value, i) => value <= resources[i].limit))
+    .sort((a, b) => a.loss - b.loss);
+  if (kept.length > 0) return { ...kept[0], exact: false };
+  throw infeasible(
+    resources,
+    cheapest.map(({ taken }, i) => taken[i]),
+  );
 }
 
 /** A mixture, with what it takes of each resource: its weights alone, and as a whole. */
@@ -138,15 +147,15 @@ class Solver {
     };
   }
 
-  /** The least that a mixture takes of one resource, whatever it takes of the others. */
-  async least(resource: number): Promise<number> {
+  /** The mixture that takes least of one resource, whatever it takes of the others. */
+  async cheapest(resource: number): Promise<Solved> {
     const sum = this.units.reduce(
       (total, { options }) => total + Math.min(...options.map(({ costs }) => costs[resource])),
       0,
     );
     // A sum in another order may end in another bit.
     const limits = this.resources.map((_, i) => (i === resource ? sum * (1 + 1e-9) : Infinity));
-    return (await this.solve(limits))!.taken[resource];
+    return (await this.solve(limits))!;
   }
 }
 
@@ -179,10 +188,8 @@ function resourcesOf({ limits, length = 128, latency }: MixtureRequest): Resourc
   return resources;
 }
 
-async function infeasible(resources: readonly Resource[], solver: Solver): Promise<AttenuateError> {
-  const least = Object.fromEntries(
-    await Promise.all(resources.map(async ({ name }, i) => [name, await solver.least(i)] as const)),
-  );
+function infeasible(resources: readonly Resource[], leasts: readonly number[]): AttenuateError {
+  const least = Object.fromEntries(resources.map(({ name }, i) => [name, leasts[i]]));
   const limits = Object.fromEntries(resources.map(({ name, limit }) => [name, limit]));
   const words = (values: Readonly<Record<string, number>>) =>
     Object.entries(values)
