@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { stat } from 'node:fs/promises';
+import { rename, stat } from 'node:fs/promises';
 import { applyRecipe } from '../compress/index.ts';
 import type { Figure } from '../device/figure.ts';
 import type { MachineProfile } from '../device/profile.ts';
@@ -70,6 +70,8 @@ export class Evaluator {
   private readonly context: EvaluatorContext;
   private readonly calibrationHash: string;
   private calibrated = 0;
+  /** Keys of the candidates whose artifacts stand in the work folder. */
+  private readonly standing = new Set<string>();
   private baseline: { key: string; rows: Rows } | null = null;
 
   constructor(context: EvaluatorContext) {
@@ -107,6 +109,25 @@ export class Evaluator {
     return finished;
   }
 
+  /** Removes what candidates left, but for the artifact of the one with this recipe. */
+  async keepOnly(recipe: unknown | null): Promise<void> {
+    const kept = recipe === null ? null : this.keyOf(recipe);
+    for (const key of this.standing) if (key !== kept) await this.discard(key);
+  }
+
+  /** Moves a kept artifact to where it is wanted; false where there is none. */
+  async take(recipe: unknown, file: string): Promise<boolean> {
+    const key = this.keyOf(recipe);
+    if (!this.standing.delete(key)) return false;
+    await rename(this.context.work.at(`${key}.safetensors`), file);
+    return true;
+  }
+
+  private async discard(key: string): Promise<void> {
+    this.standing.delete(key);
+    await this.context.work.remove(`${key}.safetensors`);
+  }
+
   /** Times the float model again: what changed is the machine, not the model. */
   async drift(float: Candidate, { latencyMs }: Measurement): Promise<Drift> {
     const { signal } = this.context;
@@ -120,7 +141,7 @@ export class Evaluator {
       const [startMedianMs, endMedianMs] = [latencyMs.median, again.latencyMs.median];
       return { startMedianMs, endMedianMs, ratio: endMedianMs / startMedianMs };
     } finally {
-      await this.context.work.remove(`${key}.safetensors`);
+      await this.discard(key);
     }
   }
 
@@ -176,8 +197,10 @@ export class Evaluator {
       const applied = built.recipe.slice(this.context.model.recipe.length);
       const energyMj = await modelEnergy(built, Math.round(quantile(measurement.lengths, 0.5)));
       return { recipe: applied, calibration: this.calibrated, sizeBytes, measurement, scores, energyMj };
+    } catch (error) {
+      await this.discard(key);
+      throw error;
     } finally {
-      await this.context.work.remove(`${key}.safetensors`);
       if (!isBaseline) await this.context.work.remove(`${key}.f32`);
     }
   }
@@ -187,6 +210,7 @@ export class Evaluator {
     const artifact = this.context.work.at(`${key}.safetensors`);
     const built = await this.apply(name, recipe);
     await this.context.writeArtifact(built, artifact, { signal: this.context.signal });
+    this.standing.add(key);
     this.context.progress(name, 'build', 1);
     return { built, artifact, sizeBytes: (await stat(artifact)).size };
   }

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -147,6 +147,24 @@ describe('optimize', () => {
 
   const run = (services: Partial<OptimizeServices>, options: Partial<OptimizeOptions> = {}) =>
     optimize({ model: tinyModel(), name: 'tiny', data, out, ...options }, services);
+
+  it('writes the artifact that was measured, and leaves no other', async () => {
+    const { services } = fakes();
+    const written: string[] = [];
+    const card = await run({
+      ...services,
+      writeArtifact: (model, path, options) => {
+        written.push(path);
+        return services.writeArtifact!(model, path, options);
+      },
+    });
+    // Every candidate once, and the float model again for the check of drift.
+    expect(written).toHaveLength(card.rows.length + 1);
+    expect(written).not.toContain(join(out, 'model.safetensors'));
+    expect((await stat(join(out, 'model.safetensors'))).size).toBe(card.artifact!.sizeBytes);
+    const left = await readdir(join(out, '.attenuate-work'));
+    expect(left.filter((name) => name.endsWith('.safetensors'))).toEqual([]);
+  });
 
   it('takes the smallest within a point when no limit is given, and writes it', async () => {
     const { services } = fakes();

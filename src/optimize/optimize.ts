@@ -132,28 +132,48 @@ class Run {
       progress: (...report) => this.progress(...report),
     });
 
+    try {
+      return await this.measured(evaluator, texts.length > 0, budget, date);
+    } finally {
+      await evaluator.keepOnly(null);
+    }
+  }
+
+  /** Measures every candidate, chooses one and puts its artifact into place. */
+  private async measured(
+    evaluator: Evaluator,
+    calibrates: boolean,
+    budget: Budget,
+    date: string,
+  ): Promise<CardData> {
+    const { options, model, seed } = this;
     const float: Candidate = { name: baselineName(model), recipe: [] };
     const first = await evaluator.evaluate(float);
     if (first.failed)
       throw new AttenuateError(first.failed.code, first.failed.message, { candidate: float.name });
     const { lengths } = first.measurement;
-    const others = candidates(model, lengths, texts.length > 0, options.recipes);
+    const others = candidates(model, lengths, calibrates, options.recipes);
     // The drift check and the writing of the artifact are parts too.
     this.total = others.length + 3;
     const finished: [Candidate, Finished][] = [[float, first]];
+    const goal = goalOf(budget);
+    const bestSoFar = () => choose(cardRows(finished, budget).filter(isMeasured), goal);
+    const recipeOf = (row: CandidateRow) => finished.find(([{ name }]) => name === row.name)![0].recipe;
     for (const candidate of others) {
       this.index++;
       finished.push([candidate, await evaluator.evaluate(candidate)]);
+      const best = bestSoFar();
+      await evaluator.keepOnly(best && recipeOf(best));
     }
     this.index++;
+    // The drift check builds the float model in its place and leaves nothing.
     const drift = evaluator.fresh ? await evaluator.drift(float, first.measurement) : null;
 
     const rows = cardRows(finished, budget);
     const calibration = Math.max(...finished.map(([, result]) => (result.failed ? 0 : result.calibration)));
     const measured = rows.filter(isMeasured);
-    const goal = goalOf(budget);
     const best = choose(measured, goal);
-    const artifact = best && (await this.write(best, evaluator));
+    const artifact = best && (await this.write(best, recipeOf(best), evaluator));
     return {
       version: 1,
       model: this.cardModel(),
@@ -198,12 +218,19 @@ class Run {
     this.options.onProgress?.({ index: this.index, total: this.total, name, stage, fraction });
   }
 
-  private async write(best: CandidateRow, evaluator: Evaluator): Promise<CardData['artifact']> {
+  /** Puts the artifact that was measured into its place, or one built anew where it is no longer there. */
+  private async write(
+    best: CandidateRow,
+    recipe: unknown,
+    evaluator: Evaluator,
+  ): Promise<CardData['artifact']> {
     this.index++;
     this.progress(best.name, 'write', 0);
     const file = join(this.options.out, 'model.safetensors');
-    const built = await evaluator.apply(best.name, best.recipe);
-    await this.services.writeArtifact(built, file, { signal: this.options.signal });
+    if (!(await evaluator.take(recipe, file))) {
+      const built = await evaluator.apply(best.name, best.recipe);
+      await this.services.writeArtifact(built, file, { signal: this.options.signal });
+    }
     this.progress(best.name, 'write', 1);
     return { file: basename(file), sizeBytes: (await stat(file)).size };
   }

@@ -28,13 +28,21 @@ export interface CodeFormat {
 
 export function codeFormat(spec: WeightSpec): CodeFormat {
   const { codec } = spec;
-  if (codec === 'int8') return { bits: 8, low: -127, high: 127, step: 1 };
-  if (codec === 'ternary') return { bits: 2, low: -1, high: 1, step: 1 };
-  if (codec === 'binary') return { bits: 1, low: -1, high: 1, step: 2 };
-  const bits = codec === 'int4' ? 4 : 2;
-  const low = isAffine(spec) ? 0 : -(2 ** (bits - 1));
-  return { bits, low, high: low + 2 ** bits - 1, step: 1 };
+  if (codec === 'int8') return INT8;
+  if (codec === 'ternary') return TERNARY;
+  if (codec === 'binary') return BINARY;
+  if (codec === 'int4') return isAffine(spec) ? INT4_AFFINE : INT4;
+  return isAffine(spec) ? INT2_AFFINE : INT2;
 }
+
+// Made once: codes ask for their format one by one.
+const INT8: CodeFormat = { bits: 8, low: -127, high: 127, step: 1 };
+const INT4: CodeFormat = { bits: 4, low: -8, high: 7, step: 1 };
+const INT4_AFFINE: CodeFormat = { bits: 4, low: 0, high: 15, step: 1 };
+const INT2: CodeFormat = { bits: 2, low: -2, high: 1, step: 1 };
+const INT2_AFFINE: CodeFormat = { bits: 2, low: 0, high: 3, step: 1 };
+const TERNARY: CodeFormat = { bits: 2, low: -1, high: 1, step: 1 };
+const BINARY: CodeFormat = { bits: 1, low: -1, high: 1, step: 2 };
 
 /** Bytes of one row of codes: rows start at whole bytes. */
 export const rowBytesOf = (spec: WeightSpec): number =>
