@@ -1,14 +1,11 @@
-import { runReference } from '../src/backend/reference/interpreter.ts';
 import { formatWidth, type Width } from '../src/compress/quantize/width.ts';
-import { traceEncoder } from '../src/model/encoder.ts';
 import { type Configuration, configure } from '../src/runtime/configure.ts';
 import { nodePlatform } from '../src/runtime/node/platform.ts';
-import type { Weight } from '../src/tensor/codec.ts';
 import { comparePrecision } from './encoder.ts';
 import { COPIES, openKernel, productCase, withinBudget } from './kernels.ts';
 import { kernelRow } from './ops.ts';
-import { cosine } from './outputs.ts';
 import type { Precision } from './peers.ts';
+import { cosineWithReference, type Levels, leastCosine, levelsOf } from './reference.ts';
 import { failedRow, type Row } from './report.ts';
 import type { Subjects, Variant } from './subjects.ts';
 import { interleave } from './timing.ts';
@@ -27,45 +24,25 @@ const WIDTHS: readonly (readonly [width: Width, binaryInput?: boolean])[] = [
 ];
 /** The up-projection of MiniLM. */
 const [K, C] = [384, 1536];
-/**
- * What the whole encoder must reach against its own float64 reference, of the same codes: an activation that float32
- * rounds to another code than float64 moves all that follow.
- */
-const REFERENCE_COSINE = 0.998;
-
-const levelsOf = ({ features }: Configuration): 128 | 256 => (features.dot === 'u7' ? 128 : 256);
-
-/** Cosine of our output with that of the float64 reference. */
-async function referenceCosine(subjects: Subjects, variant: Variant, length: number, levels: 128 | 256) {
-  const model = await subjects.model(variant);
-  const weights = new Map<string, Weight>();
-  for (const name of model.weights.specs.keys()) weights.set(name, await model.weights.read(name));
-  const program = await traceEncoder(model.config, model.weights.specs);
-  const ids = await subjects.ids(length);
-  const zeros = ids.map(() => 0);
-  const inputs = { ids, types: zeros, lengths: [length], rows: [0] };
-  const [want] = runReference(program, weights, inputs, { B: 1, N: length, P: 1 }, levels);
-  const ours = await subjects.load(variant);
-  const [got] = await ours.run([ids]);
-  ours.dispose();
-  return cosine(got, want);
-}
-
 /** The whole encoder against the peers' graphs of the same width, and against its own reference. */
 async function encoderRow(
   subjects: Subjects,
   variant: Variant,
   precision: Precision,
   length: number,
-  levels: 128 | 256,
+  levels: Levels,
 ): Promise<Row> {
   const id = `${variant.replace('int4-full', 'int4').replace('-full', 'full')}-n${length}`;
   const row = await comparePrecision(subjects, id, precision, length, {}, variant);
-  const reference = await referenceCosine(subjects, variant, Math.min(length, 16), levels);
+  const ours = await subjects.load(variant);
+  const ids = await subjects.ids(Math.min(length, 16));
+  const reference = await cosineWithReference(await subjects.model(variant), ours, ids, levels);
+  ours.dispose();
+  const least = leastCosine(levels);
   return {
     ...row,
-    agrees: row.agrees === null ? null : row.agrees && reference >= REFERENCE_COSINE,
-    tolerance: `${row.tolerance}, and ≥ ${REFERENCE_COSINE} with the float64 reference of the same codes`,
+    agrees: row.agrees === null ? null : row.agrees && reference >= least,
+    tolerance: `${row.tolerance}, and ≥ ${least} with the float64 reference of the same codes`,
     details: { ...row.details, 'cosine with reference': reference },
   };
 }
@@ -86,7 +63,7 @@ async function againstInt8(
     { blocks: 16, blockMs: 20 },
   );
   const warm = await open[0].run();
-  const levels = levelsOf(configuration);
+  const levels = levelsOf(configuration.features);
   const agrees = withinBudget(cases[0], cold, levels) && withinBudget(cases[0], warm, levels);
   for (const { dispose } of open) dispose();
   const rate = (ms: number) => (2 * cases[0].multiplyAdds * COPIES) / ms / 1e6;
@@ -115,7 +92,7 @@ const shares = (): readonly (readonly [id: string, Parameters<typeof productCase
 export async function lowbit(subjects: Subjects): Promise<Row[]> {
   const { config } = await subjects.model('float32');
   const configuration = await configure(config, { threads: 1 }, nodePlatform);
-  const levels = levelsOf(configuration);
+  const levels = levelsOf(configuration.features);
   const rows: (readonly [id: string, measure: () => Promise<Row>])[] = [
     ['int8full-n128', () => encoderRow(subjects, 'int8-full', 'int8', 128, levels)],
     ['int8full-n16', () => encoderRow(subjects, 'int8-full', 'int8', 16, levels)],
