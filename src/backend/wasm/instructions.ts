@@ -92,6 +92,7 @@ export const i32 = {
   /** `condition ? a : b`, both computed. */
   select: (a: I32, b: I32, condition: I32): I32 => value('i32', a.code, b.code, condition.code, 0x1b),
   min_s: (a: I32, b: I32): I32 => i32.select(a, b, i32.lt_s(a, b)),
+  min_u: (a: I32, b: I32): I32 => i32.select(a, b, i32.lt_u(a, b)),
   max_s: (a: I32, b: I32): I32 => i32.select(a, b, i32.gt_s(a, b)),
 };
 
@@ -183,7 +184,7 @@ export const i16x8 = {
   ...table(vi, 'v128', SIMD, { shl: 139, shr_u: 141 }),
   ...table(vv, 'v128', SIMD, { narrow_i32x4_s: 133 }),
   /** Signed bytes of the first operand times 7-bit ones of the second, added in pairs. */
-  ...table(vv, 'v128', SIMD, { relaxed_dot_i8x16_i7x16_s: 0x112 }),
+  ...table(vv, 'v128', SIMD, { add: 142, relaxed_dot_i8x16_i7x16_s: 0x112 }),
 };
 export const i32x4 = {
   ...table(vv, 'v128', SIMD, {

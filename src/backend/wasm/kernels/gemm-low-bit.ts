@@ -1,5 +1,5 @@
 import type { FunctionBuilder } from '../assembler.ts';
-import { f32x4, i16x8, i32, i32x4, type V128, v128 } from '../instructions.ts';
+import { f32x4, type I32, i16x8, i32, i32x4, type V128, v128 } from '../instructions.ts';
 import { finishInteger, int8Product } from './gemm-int8.ts';
 import {
   eachTile,
@@ -9,9 +9,9 @@ import {
   TILE,
   type TileParameters,
 } from './gemm-tile.ts';
-import { integerDot, splitsOf } from './integer-dot.ts';
-import { type KernelContext, multiplyAdd, times } from './kernel.ts';
-import { codeReader, type LowBitVariant, loadScales } from './low-bit-codes.ts';
+import { integerDot, pairDot, pairSteps, splitsOf, widenPairs } from './integer-dot.ts';
+import { type Features, type KernelContext, multiplyAdd, times } from './kernel.ts';
+import { codeReader, type LowBitVariant, largestCode, loadScales } from './low-bit-codes.ts';
 import { ROUNDING } from './math.ts';
 
 /** Where the zero points of a panel's first group stand: behind as many scales. */
@@ -24,6 +24,13 @@ function zerosBehind(
   const groups = i32.div_u(times(p.K, wide ? 2 : 1), p.group);
   return f.local('i32', i32.add(p.scales, i32.mul(groups, i32.const(bytes))));
 }
+
+/**
+ * Whether a panel of groups is opened as the codes themselves: where the engine's dot ends in 16 bits, sums of such
+ * small products stay there for many steps, which spares each of them a widening.
+ */
+const keepsPairs = ({ dot }: Features, { scales }: LowBitVariant): boolean =>
+  dot === 'u7' && scales !== 'row';
 
 /**
  * A tile whose sums are taken group by group: a group's is exact in integers, groups are added as floats in the tile's
@@ -51,9 +58,14 @@ function groupTile(
     const [from, first, end, scales] = f.localArray('i32', 4);
     const reader = codeReader(f, features, variant, from, zerosAt);
     const { perStep, steps, roundBytes, groupBytes } = reader;
-    const dot = integerDot(f, features);
+    const pairs = opened && keepsPairs(features, variant);
+    const dot = pairs ? pairDot : integerDot(f, features);
+    const widen = pairs ? widenPairs(f) : (sums: V128) => sums;
+    /** Bytes of a row of a whose sums fit 16 bits. */
+    const most = Math.floor((4 * pairSteps(largestCode(variant))) / roundBytes) * roundBytes;
+    const chunkEnd = f.local('i32');
     // Sums of a group of at most 128 fit the mantissa of 1.5 · 2²³: started from its bits, they are floats already.
-    const start = variant.scales === 'row' ? null : f.constant(ROUNDING);
+    const start = variant.scales === 'row' || pairs ? null : f.constant(ROUNDING);
     const asFloat = (sum: V128): V128 => (start ? f32x4.sub(sum, start) : f32x4.convert_i32x4_s(sum));
     const eachOutput = (body: (i: number, j: number) => void) => {
       f.set(to, p.c);
@@ -77,6 +89,37 @@ function groupTile(
       }
     };
     eachTile(f, p, rows, finish, () => {
+      /** Adds what the rows of a give up to `until`, a whole group or a part of one. */
+      const sumUpTo = (until: I32) => {
+        f.set(chunkEnd, until);
+        acc.forEach((x, i) => {
+          f.set(x, start && i < outputs ? start : v128.zero);
+        });
+        f.doWhile(
+          () => {
+            for (let step = 0; step < steps; step++) {
+              weights(step);
+              for (let i = 0; i < rows; i++) {
+                f.set(a, v128.load32_splat(row[i], 4 * step));
+                for (let j = 0; j < vectors; j++) {
+                  const at = acc[(step % splits) * outputs + i * vectors + j];
+                  f.set(at, dot(b[j], a, at));
+                }
+              }
+            }
+            if (opened) f.increment(from, 16 * steps * perStep);
+            else reader.nextRound();
+            for (const r of row) f.increment(r, roundBytes);
+          },
+          () => i32.lt_u(row[0], chunkEnd),
+        );
+        for (let j = 0; j < vectors; j++) f.set(b[j], loadScales(f, variant, scales, j, pairs));
+        eachOutput((i, j) => {
+          let sum: V128 = acc[i * vectors + j];
+          for (let s = 1; s < splits; s++) sum = i32x4.add(sum, acc[s * outputs + i * vectors + j]);
+          f.emit(v128.store(to, madd(asFloat(widen(sum)), b[j], v128.load(to, 16 * j)), 16 * j));
+        });
+      };
       f.set(from, p.b);
       f.set(first, p.a);
       f.set(scales, p.scales);
@@ -87,36 +130,15 @@ function groupTile(
       f.while(
         () => i32.lt_u(row[0], end),
         () => {
-          acc.forEach((x, i) => {
-            f.set(x, start && i < outputs ? start : v128.zero);
-          });
           if (!opened) reader.startGroup();
           f.set(groupEnd, i32.add(row[0], p.group));
-          f.doWhile(
-            () => {
-              for (let step = 0; step < steps; step++) {
-                weights(step);
-                for (let i = 0; i < rows; i++) {
-                  f.set(a, v128.load32_splat(row[i], 4 * step));
-                  for (let j = 0; j < vectors; j++) {
-                    const at = acc[(step % splits) * outputs + i * vectors + j];
-                    f.set(at, dot(b[j], a, at));
-                  }
-                }
-              }
-              if (opened) f.increment(from, 16 * steps * perStep);
-              else reader.nextRound();
-              for (const r of row) f.increment(r, roundBytes);
-            },
-            () => i32.lt_u(row[0], groupEnd),
-          );
-          for (let j = 0; j < vectors; j++) f.set(b[j], loadScales(f, variant, scales, j));
+          if (pairs)
+            f.doWhile(
+              () => sumUpTo(i32.min_u(i32.add(row[0], i32.const(most)), groupEnd)),
+              () => i32.lt_u(row[0], groupEnd),
+            );
+          else sumUpTo(groupEnd);
           f.increment(scales, groupBytes);
-          eachOutput((i, j) => {
-            let sum: V128 = acc[i * vectors + j];
-            for (let s = 1; s < splits; s++) sum = i32x4.add(sum, acc[s * outputs + i * vectors + j]);
-            f.emit(v128.store(to, madd(asFloat(sum), b[j], v128.load(to, 16 * j)), 16 * j));
-          });
         },
       );
       finishInteger(
@@ -137,7 +159,7 @@ function openPanel({ module, features }: KernelContext, name: string, variant: L
   return module.func(`${name}_open`, parameters, (f, p) => {
     const wide = features.dot === 'i16';
     const zerosAt = f.local('i32');
-    const reader = codeReader(f, features, variant, p.b, zerosAt);
+    const reader = codeReader(f, features, variant, p.b, zerosAt, keepsPairs(features, variant));
     if (variant.affine) f.set(zerosAt, zerosBehind(f, p, wide, reader.groupBytes));
     const left = f.local('i32', times(p.K, wide ? 2 : 1));
     const within = f.local('i32');

@@ -23,14 +23,34 @@ export const factorOf = ({ bits, affine }: Pick<LowBitVariant, 'bits' | 'affine'
 const bytes = (f: FunctionBuilder, byte: number): V128 =>
   f.constant(new Float32Array(new Uint8Array(4).fill(byte).buffer)[0]);
 
-/** Takes codes out of packed vectors, 16 at a time: byte i of `packed` holds byte i of `8 / bits` of them, lowest bits first. */
+/** The largest magnitude of a code less its zero point. */
+export const largestCode = ({ bits, affine }: Pick<LowBitVariant, 'bits' | 'affine'>): number =>
+  affine ? 2 ** bits - 1 : 2 ** (bits - 1);
+
+/**
+ * Takes codes out of packed vectors, 16 at a time: byte i of `packed` holds byte i of `8 / bits` of them, lowest bits
+ * first. `plain` ones are the codes themselves, others are multiplied by `factorOf`.
+ */
 function unpacker(
   f: FunctionBuilder,
   { bits, affine }: LowBitVariant,
+  plain: boolean,
 ): (packed: V128, place: number) => V128 {
-  if (affine) {
+  if (affine || plain) {
     const mask = bytes(f, 2 ** bits - 1);
-    return (packed, place) => v128.and(place ? i16x8.shr_u(packed, i32.const(bits * place)) : packed, mask);
+    const low = (packed: V128, place: number) =>
+      v128.and(place ? i16x8.shr_u(packed, i32.const(bits * place)) : packed, mask);
+    if (affine) return low;
+    if (bits === 1) {
+      const one = bytes(f, 1);
+      // A panel's bits are signs: 1 for −1.
+      return (packed, place) => {
+        const bit = f.local('v128', low(packed, place));
+        return i8x16.sub(one, i8x16.add(bit, bit));
+      };
+    }
+    const sign = bytes(f, 2 ** (bits - 1));
+    return (packed, place) => i8x16.sub(v128.xor(low(packed, place), sign), sign);
   }
   const mask = bytes(f, 256 - 2 ** (8 - bits));
   const sign = bits === 1 ? bytes(f, 64) : null;
@@ -82,6 +102,7 @@ export interface CodeReader {
 
 /**
  * @param zerosAt where the zero points of the first group are, of an affine variant
+ * @param plain whether codes come as they are; otherwise multiplied by `factorOf`
  */
 export function codeReader(
   f: FunctionBuilder,
@@ -89,6 +110,7 @@ export function codeReader(
   variant: LowBitVariant,
   at: Variable<'i32'>,
   zerosAt: Variable<'i32'>,
+  plain = false,
 ): CodeReader {
   const wide = features.dot === 'i16';
   const perStep = features.panel / (wide ? 8 : 4);
@@ -98,7 +120,7 @@ export function codeReader(
   const groupBytes = features.panel * (variant.scales === 'half' ? 2 : 4);
   const zeros = f.localArray('v128', variant.affine ? perStep : 0);
   const packed = f.local('v128');
-  const unpack = unpacker(f, variant);
+  const unpack = unpacker(f, variant, plain);
   return {
     perStep,
     steps,
@@ -119,11 +141,21 @@ export function codeReader(
 }
 
 /**
- * Four scales as floats, over what codes were multiplied by. Those of 32 bits are stored so; of a 16-bit float the
- * exponent is rebased by a product.
+ * Four scales as floats, over what codes were multiplied by: nothing where they are `plain`. Those of 32 bits are stored
+ * divided by `factorOf`; of a 16-bit float the exponent is rebased by a product.
  */
-export function loadScales(f: FunctionBuilder, variant: LowBitVariant, at: I32, vector: number): V128 {
-  if (variant.scales !== 'half') return v128.load(at, 16 * vector);
+export function loadScales(
+  f: FunctionBuilder,
+  variant: LowBitVariant,
+  at: I32,
+  vector: number,
+  plain = false,
+): V128 {
+  const factor = factorOf(variant);
+  if (variant.scales !== 'half') {
+    const scales = v128.load(at, 16 * vector);
+    return plain && factor !== 1 ? f32x4.mul(scales, f.constant(factor)) : scales;
+  }
   const bits = i32x4.shl(v128.load16x4_u(at, 8 * vector), i32.const(13));
-  return f32x4.mul(bits, f.constant(2 ** 112 / factorOf(variant)));
+  return f32x4.mul(bits, f.constant(2 ** 112 / (plain ? 1 : factor)));
 }
