@@ -26,11 +26,10 @@ function zerosBehind(
 }
 
 /**
- * Whether a panel of groups is opened as the codes themselves: where the engine's dot ends in 16 bits, sums of such
- * small products stay there for many steps, which spares each of them a widening.
+ * Whether a panel is opened as the codes themselves: where the engine's dot ends in 16 bits, sums of such small products
+ * stay there for many steps, which spares each of them a widening.
  */
-const keepsPairs = ({ dot }: Features, { scales }: LowBitVariant): boolean =>
-  dot === 'u7' && scales !== 'row';
+const keepsPairs = ({ dot }: Features): boolean => dot === 'u7';
 
 /**
  * A tile whose sums are taken group by group: a group's is exact in integers, groups are added as floats in the tile's
@@ -58,7 +57,7 @@ function groupTile(
     const [from, first, end, scales] = f.localArray('i32', 4);
     const reader = codeReader(f, features, variant, from, zerosAt);
     const { perStep, steps, roundBytes, groupBytes } = reader;
-    const pairs = opened && keepsPairs(features, variant);
+    const pairs = opened && keepsPairs(features);
     const dot = pairs ? pairDot : integerDot(f, features);
     const widen = pairs ? widenPairs(f) : (sums: V128) => sums;
     /** Bytes of a row of a whose sums fit 16 bits. */
@@ -159,7 +158,7 @@ function openPanel({ module, features }: KernelContext, name: string, variant: L
   return module.func(`${name}_open`, parameters, (f, p) => {
     const wide = features.dot === 'i16';
     const zerosAt = f.local('i32');
-    const reader = codeReader(f, features, variant, p.b, zerosAt, keepsPairs(features, variant));
+    const reader = codeReader(f, features, variant, p.b, zerosAt, keepsPairs(features));
     if (variant.affine) f.set(zerosAt, zerosBehind(f, p, wide, reader.groupBytes));
     const left = f.local('i32', times(p.K, wide ? 2 : 1));
     const within = f.local('i32');
@@ -196,7 +195,7 @@ export const lowBitProduct = (name: string, variant: LowBitVariant): ProductFami
     most: (tiles) => tiles.int8,
     open: (context, panelName) => openPanel(context, panelName, variant),
     tile: (context, tileName, rows, finish) =>
-      variant.scales === 'row'
+      variant.scales === 'row' && !keepsPairs(context.features)
         ? int8Product.tile(context, tileName, rows, finish)
         : groupTile(context, tileName, rows, variant, true, finish),
   },
