@@ -20,7 +20,11 @@ export interface Variant {
 
 export const VARIANTS: readonly Variant[] = [
   { name: 'distilled', title: 'distilled: the recommended recipe', recipe: recommended },
-  { name: 'all-losses', title: 'distilled: all losses, half of the passes', recipe: recommendedBut(WITH_LAYERS) },
+  {
+    name: 'all-losses',
+    title: 'distilled: all losses, half of the passes',
+    recipe: recommendedBut(WITH_LAYERS),
+  },
   {
     name: 'labels',
     title: 'the same student without distillation, on labels',
