@@ -32,8 +32,8 @@ function zerosBehind(
 const keepsPairs = ({ dot }: Features): boolean => dot === 'u7';
 
 /**
- * A tile whose sums are taken group by group: a group's is exact in integers, groups are added as floats in the tile's
- * place of the output. `opened`: weights are bytes; otherwise they are taken out of their bits in registers.
+ * A tile whose sums are taken group by group, or as much of one as 16 bits hold: each is exact in integers, and they are
+ * added as floats in the tile's place of the output. `opened`: weights are bytes; otherwise they are taken out of their bits in registers.
  */
 function groupTile(
   { module, features }: KernelContext,
