@@ -5,7 +5,7 @@ import { comparePrecision } from './encoder.ts';
 import { COPIES, openKernel, productCase, withinBudget } from './kernels.ts';
 import { kernelRow } from './ops.ts';
 import type { Precision } from './peers.ts';
-import { cosineWithReference, type Levels, leastCosine, levelsOf } from './reference.ts';
+import { cosineWithReference, type Levels, levelsOf, REFERENCE_COSINE } from './reference.ts';
 import { failedRow, type Row } from './report.ts';
 import type { Subjects, Variant } from './subjects.ts';
 import { interleave } from './timing.ts';
@@ -38,11 +38,10 @@ async function encoderRow(
   const ids = await subjects.ids(Math.min(length, 16));
   const reference = await cosineWithReference(await subjects.model(variant), ours, ids, levels);
   ours.dispose();
-  const least = leastCosine(levels);
   return {
     ...row,
-    agrees: row.agrees === null ? null : row.agrees && reference >= least,
-    tolerance: `${row.tolerance}, and ≥ ${least} with the float64 reference of the same codes`,
+    agrees: row.agrees === null ? null : row.agrees && reference >= REFERENCE_COSINE,
+    tolerance: `${row.tolerance}, and ≥ ${REFERENCE_COSINE} with the float64 reference of the same codes`,
     details: { ...row.details, 'cosine with reference': reference },
   };
 }

@@ -12,10 +12,10 @@ export const levelsOf = ({ dot }: Pick<Configuration['features'], 'dot'>): Level
   dot === 'u7' ? 128 : 256;
 
 /**
- * Least cosine of an encoder's output with its own float64 reference, of the same codes: an activation that float32
- * rounds to another code than float64 moves all that follow, and further where codes are coarser.
+ * What a whole encoder must reach against its own float64 reference, of the same codes: an activation that float32 rounds
+ * to another code than float64 moves all that follow.
  */
-export const leastCosine = (levels: Levels): number => (levels === 128 ? 0.995 : 0.998);
+export const REFERENCE_COSINE = 0.998;
 
 interface Running {
   run(ids: readonly (readonly number[])[]): Promise<Float32Array[]>;
